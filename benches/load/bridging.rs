@@ -81,7 +81,7 @@ pub(crate) async fn run(args: &BridgingArgs) -> Result<Section> {
                 Ok(both) => {
                     // The demo server's, under the most sessions.
                     if pair.eras[0] == Era::Initialize {
-                        call = Some(cost(&both[0]));
+                        call = Some(cost(&both[0].0, &both[0].1));
                     }
                     add(&mut table, pair, sessions, &both);
                 }
@@ -98,7 +98,7 @@ pub(crate) async fn run(args: &BridgingArgs) -> Result<Section> {
 }
 
 /// µs of processor a call.
-fn cost((calls, cpu): &(Calls, Cpu)) -> f64 {
+fn cost(calls: &Calls, cpu: &Cpu) -> f64 {
     calls.per_call(cpu.own * 1e6)
 }
 
@@ -127,10 +127,10 @@ async fn measure(pair: &Pair, sessions: usize, seconds: u64) -> Result<[(Calls, 
 }
 
 fn add(table: &mut Table, pair: &Pair, sessions: usize, both: &[(Calls, Cpu); 2]) {
-    let (own_rate, own_cost) = (both[0].0.rate(), cost(&both[0]));
+    let (own_rate, own_cost) = (both[0].0.rate(), cost(&both[0].0, &both[0].1));
     for (era, of_era) in pair.eras.iter().zip(both) {
         let [p50, p99] = of_era.0.micros([50.0, 99.0]);
-        let (rate, cost) = (of_era.0.rate(), cost(of_era));
+        let (rate, cost) = (of_era.0.rate(), cost(&of_era.0, &of_era.1));
         let client = match era {
             Era::Initialize => "initialize",
             Era::Stateless => "2026-07-28",

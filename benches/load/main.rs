@@ -152,7 +152,7 @@ enum What {
     Flood(hostile::AttackerArgs),
 }
 
-/// A number that is not 0, of an option.
+/// A number that is not 0, of an option. The error is a text: clap prints it.
 fn at_least_one<T>(text: &str) -> Result<T, String>
 where
     T: FromStr<Err = ParseIntError> + PartialOrd + From<u8>,

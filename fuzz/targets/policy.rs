@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use stdiopool::ids::{PoolKey, ServerName, TenantId, WorkerId};
 use stdiopool::pool::policy::{
-    Action, Event, KeyFacts, Limits, Policy, StartFailure, Stock, StopReason, TicketId,
+    Action, Event, KeyFacts, Policy, PoolLimits, StartFailure, Stock, StopReason, TicketId,
 };
 
 use super::input::step;
@@ -14,7 +14,7 @@ use super::input::step;
 struct World {
     policy: Policy,
     now: Instant,
-    limits: Limits,
+    limits: PoolLimits,
     /// Whether the worker was told to stop.
     workers: BTreeMap<WorkerId, bool>,
     starting: Vec<WorkerId>,
@@ -303,12 +303,12 @@ fn key_of(n: u8) -> (PoolKey, Arc<KeyFacts>) {
 }
 
 pub(super) fn run(input: &[u8]) {
-    let limits = Limits {
+    let limits = PoolLimits {
         max_workers: 3,
         max_memory: 400 << 20,
         hibernate_after: Some(Duration::from_secs(20)),
         queue_limit: 16,
-        ..Limits::default()
+        ..PoolLimits::default()
     };
     let mut world = World {
         policy: Policy::new(limits.clone(), 1),

@@ -174,11 +174,11 @@ pub struct TenantDetails {
     pub name: String,
     /// Where the tenant is defined: `pool.toml` or `store`.
     pub source: String,
-    /// What is set of it; only of the store's.
+    /// The settings of a tenant of the store; `None` for one of pool.toml.
     pub settings: Option<TenantSettings>,
-    /// How many tokens it has.
+    /// How many tokens the tenant has.
     pub tokens: usize,
-    /// How many secrets it has.
+    /// How many secrets the tenant has.
     pub secrets: usize,
     /// When the tenant was added, in seconds since 1970; only of the store's.
     pub created: Option<u64>,
@@ -221,7 +221,7 @@ pub struct TokenDetails {
 pub struct SecretDetails {
     /// The tenant whose secret this is.
     pub tenant: String,
-    /// What templates call it.
+    /// The name by which templates refer to the secret.
     pub name: String,
     /// When the secret was last set, in seconds since 1970.
     pub changed: u64,

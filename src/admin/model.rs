@@ -78,7 +78,7 @@ pub struct Status {
     pub version: String,
     /// Process id of the supervisor.
     pub pid: u32,
-    /// Since it started.
+    /// Seconds since stdiopool started.
     pub uptime_seconds: f64,
     /// Whether the supervisor takes work.
     pub state: SupervisorState,
@@ -87,7 +87,7 @@ pub struct Status {
     /// Live workers.
     pub workers: WorkerCounts,
     /// The pool's limits as they are in force.
-    pub limits: Limits,
+    pub limits: LimitsInForce,
     /// What all workers are charged with, in bytes; see `max_memory`.
     #[serde(default)]
     pub memory_bytes: u64,
@@ -145,7 +145,7 @@ impl WorkerCounts {
 
 /// The `[pool]` limits in force.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Limits {
+pub struct LimitsInForce {
     /// Processes, all tenants.
     pub max_workers: usize,
     /// Processes of one tenant, unless it has a limit of its own.
@@ -189,7 +189,7 @@ pub struct CircuitRow {
     /// Configurations that fail, of a circuit for a tenant or for everyone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failing_configurations: Option<u32>,
-    /// Until it is tried again.
+    /// Seconds until the next start is tried.
     pub retry_in_seconds: f64,
 }
 
@@ -215,9 +215,9 @@ pub struct WorkerRow {
     pub pinned: bool,
     /// Requests it was given in its life.
     pub requests: u64,
-    /// Since it was spawned.
+    /// Seconds since the worker was spawned.
     pub age_seconds: f64,
-    /// Since its last request ended; none while one is in flight.
+    /// Seconds since the worker's last request ended; none while one is in flight.
     pub idle_seconds: Option<f64>,
     /// The worker's pool key: workers with equal keys are interchangeable.
     pub key: String,
@@ -249,7 +249,7 @@ pub struct SessionRow {
     pub in_flight: usize,
     /// Open GET streams.
     pub streams: usize,
-    /// Since it was opened.
+    /// Seconds since the session was opened.
     pub age_seconds: f64,
     /// Since the client was last heard of.
     pub idle_seconds: f64,
@@ -272,14 +272,14 @@ pub struct ServerRow {
     pub queued: usize,
     /// Starts since the supervisor started.
     pub starts: StartCounts,
-    /// Until it is tried again, when its circuit is open, or the soonest of its starts that wait after a
-    /// failure.
+    /// Seconds until a start of the server is tried again, when its circuit is open, or until the soonest of its starts that
+    /// wait after a failure.
     pub retry_in_seconds: Option<f64>,
-    /// Whether its starts are tried: `closed` if everybody's are, else everyone's are not, those of `circuit_tenants`, or
+    /// Whether starts of the server are tried: `closed` if everybody's are, else everyone's are not, those of `circuit_tenants`, or
     /// those of `circuit_configurations`.
     #[serde(default)]
     pub circuit: CircuitState,
-    /// The tenants for whom it is not tried, where that is not everyone.
+    /// The tenants for whom no start is tried, where that is not everyone.
     #[serde(default)]
     pub circuit_tenants: Vec<TenantId>,
     /// How many configurations are not tried by themselves, whatever is with the others of their tenants.
@@ -288,7 +288,7 @@ pub struct ServerRow {
     /// The first of these by tenant, at most [`MAX_CONFIGURATIONS`].
     #[serde(default)]
     pub circuit_configurations: Vec<OpenConfiguration>,
-    /// What went wrong with it last, whenever that was.
+    /// The last thing that went wrong with the server, whenever that was.
     #[serde(default)]
     pub last_error: Option<LastError>,
 }
@@ -304,7 +304,7 @@ pub struct OpenConfiguration {
     pub tenant: TenantId,
     /// Starts that failed in a row; `starts.failed` of its server counts all since stdiopool began.
     pub failures_in_a_row: u32,
-    /// Until it is tried again; 0: with its next request.
+    /// Seconds until the next start is tried; 0: with the next request.
     pub retry_in_seconds: f64,
     /// How the last start failed, secrets redacted, at most 2 KiB.
     pub last_error: String,
@@ -358,13 +358,13 @@ pub struct EndedRow {
     pub tenant: Option<TenantId>,
     /// When the last of its processes was gone, in milliseconds since 1970.
     pub ended_at_ms: u64,
-    /// Why it is over, as `reason` of `stdiopool_worker_exits_total`.
+    /// The reason of the worker's end, as `reason` of `stdiopool_worker_exits_total`.
     pub reason: String,
-    /// Why it is over, in words, secrets redacted, at most 2 KiB.
+    /// The worker's end in words, secrets redacted, at most 2 KiB.
     pub message: String,
     /// How the worker's first process ended, such as `exit 1` or `SIGKILL`; none if there was none.
     pub exit: Option<String>,
-    /// How long it lived.
+    /// How many seconds the worker lived.
     pub age_seconds: f64,
     /// Lines it wrote to stderr; the last of them are kept.
     pub stderr_lines: u64,
@@ -382,7 +382,7 @@ impl EndedRow {
         reasons.any(|reason| reason.as_str() == self.reason && reason.class() == ExitClass::Failure)
     }
 
-    /// When and how it ended, as a sentence without a full stop: `w8 ended at 14:02 UTC (exit 1)`.
+    /// The worker's end as a sentence without a full stop: `w8 ended at 14:02 UTC (exit 1)`.
     pub fn sentence(&self) -> String {
         let ended = UNIX_EPOCH + Duration::from_millis(self.ended_at_ms);
         let stamp = humantime::format_rfc3339_seconds(ended).to_string();
@@ -475,7 +475,7 @@ pub struct Event {
     /// The worker it is about.
     #[serde(with = "optional_worker_id")]
     pub worker: Option<WorkerId>,
-    /// Why it ended, of a worker that did, as `reason` of `stdiopool_worker_exits_total`.
+    /// The reason of a worker's end, as `reason` of `stdiopool_worker_exits_total`; `None` of other events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// What happened, in words, secrets redacted.

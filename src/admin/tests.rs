@@ -49,7 +49,7 @@ impl Supervisor for Fake {
             state: SupervisorState::Ready,
             config: Some("pool.toml".into()),
             workers,
-            limits: Limits {
+            limits: LimitsInForce {
                 max_workers: 64,
                 max_workers_per_tenant: 8,
                 max_starting: 2,

@@ -73,7 +73,7 @@ pub enum Action {
 pub struct Malformed {
     /// In which way the message is off.
     pub flaw: Flaw,
-    /// What became of it.
+    /// What became of the message.
     pub outcome: MalformedOutcome,
     /// The line; empty where the line was told with another of its flaws already.
     pub line: Bytes,

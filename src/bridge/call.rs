@@ -46,7 +46,7 @@ pub(super) struct Call {
 }
 
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct OpenQuestion {
     pub(super) session: SessionNo,
     /// The worker's id as raw JSON; empty for an input.
     pub(super) worker_id: Box<str>,

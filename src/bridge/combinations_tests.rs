@@ -217,7 +217,7 @@ fn initialize_to_stateless() {
             json!({"jsonrpc": "2.0", "id": "client's", "result": result()})
         );
     }
-    // Methods that the newer era has no longer are answered for the session.
+    // Methods that the modern era has no longer are answered for the session.
     let gone = |method: &&Method| {
         method.since == Since::UntilStateless
             && method.name != "roots/list"

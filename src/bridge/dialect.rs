@@ -24,7 +24,7 @@ pub struct Dialect {
     program: Option<Box<str>>,
     /// How often in a row it refused what it is known to speak.
     doubts: u8,
-    /// Whether it was concluded from the program's silence that it does not speak the stateless revision.
+    /// The program was silent, from which it was concluded that it does not speak the stateless revision.
     was_silent: bool,
     /// The program was silent, and does not speak the other era either: it may need longer than others.
     is_slow: bool,
@@ -35,9 +35,9 @@ pub struct Dialect {
 /// The part of a program's dialect that is kept beyond this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DialectRecord<'a> {
-    /// Whether it takes `initialize`; `None`: not tried yet.
+    /// Whether the program takes `initialize`; `None`: not tried yet.
     pub initialize: Option<bool>,
-    /// Whether it takes `server/discover`; `None`: not tried yet.
+    /// Whether the program takes `server/discover`; `None`: not tried yet.
     pub stateless: Option<bool>,
     /// The program's `serverInfo`, as raw JSON.
     pub program: Option<&'a str>,
@@ -103,18 +103,18 @@ impl Dialect {
         })
     }
 
-    /// Whether it is known to ask its clients in its answers: it speaks the stateless revision.
+    /// Whether the program is known to ask its clients in its answers: it speaks the stateless revision.
     pub fn asks_in_answers(&self) -> bool {
         self.stateless == Some(true)
     }
 
-    /// Whether it is known to ask callers without sessions during a call, in requests of its own: it does not speak their
+    /// Whether the program is known to ask callers without sessions during a call, in requests of its own: it does not speak their
     /// revision.
     pub fn asks_in_requests(&self) -> bool {
         self.for_client(true) == (Era::Legacy, true)
     }
 
-    /// Whether its processes need longer than others before they answer.
+    /// Whether processes of the program need longer than others before they answer.
     pub fn is_slow(&self) -> bool {
         self.is_slow
     }
@@ -160,7 +160,7 @@ impl Dialect {
         if has_died && deaths == 0 {
             return true;
         }
-        // Every server of the older era takes `initialize`: whoever kills its processes does so for another reason.
+        // Every server of the legacy era takes `initialize`: whoever kills its processes does so for another reason.
         if how == EraRefusal::Killed && era == Era::Legacy {
             return false;
         }

@@ -83,7 +83,7 @@ impl ServerInfo {
             Value::Object(capabilities) => Value::Object(capabilities.clone()),
             _ => json!({}),
         };
-        // What a client of the older era is told.
+        // What a client of the legacy era is told.
         let mut introduced = json!({
             "protocolVersion": Revision::LATEST.as_str(),
             "capabilities": capabilities,

@@ -28,7 +28,7 @@ impl Era {
         }
     }
 
-    /// Whether a refusal in this era says more of a program than one in `other`: nearly every server speaks the older.
+    /// Whether a refusal in this era says more of a program than one in `other`: nearly every server speaks the legacy one.
     pub const fn says_more_than(self, other: Self) -> bool {
         matches!((self, other), (Self::Legacy, Self::Modern))
     }

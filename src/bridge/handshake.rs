@@ -103,7 +103,7 @@ impl Handshake {
         self.era == Era::Modern
     }
 
-    /// Whether a spare can become this worker: a spare was told something that only the older era has.
+    /// Whether a spare can become this worker: a spare was told something that only the legacy era has.
     pub fn takes_spares(&self) -> bool {
         self.era == Era::Legacy
     }
@@ -150,7 +150,7 @@ impl Handshake {
         out
     }
 
-    /// The class of a worker that is or is not exclusive: one of the newer era that is not sends no log lines.
+    /// The class of a worker that is or is not exclusive: one of the modern era that is not sends no log lines.
     pub fn class_of(&self, is_exclusive: bool) -> Vec<u8> {
         let mut class = self.class();
         if self.era == Era::Modern && is_exclusive {

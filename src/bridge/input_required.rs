@@ -10,7 +10,7 @@
 use serde_json::{Map, Value, json};
 
 use super::action::Action;
-use super::call::{Call, Purpose, Question};
+use super::call::{Call, OpenQuestion, Purpose};
 use super::client_request::{ClientRequest, RequestOutcome};
 use super::mux::{MAX_ASKS, Mux};
 use super::numbers::{CallId, SessionNo};
@@ -190,7 +190,7 @@ impl Mux {
     ) {
         let ask = self.new_ask();
         let message = request.message(&ask.to_string());
-        let question = Question {
+        let question = OpenQuestion {
             session,
             worker_id: "".into(),
             token: None,
@@ -290,7 +290,7 @@ impl Mux {
 
     /// The call's questions concern no one any more.
     pub(super) fn drop_inputs(&mut self, id: CallId) {
-        let is_of_call = |question: &Question| {
+        let is_of_call = |question: &OpenQuestion| {
             question
                 .input
                 .as_ref()

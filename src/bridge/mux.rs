@@ -3,7 +3,7 @@
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::action::Action;
-use super::call::{AttachedSession, Call, Purpose, Question};
+use super::call::{AttachedSession, Call, OpenQuestion, Purpose};
 use super::era::Era;
 use super::handshake::Handshake;
 use super::level::Level;
@@ -23,7 +23,7 @@ pub struct Mux {
     pub(super) next_call: u64,
     pub(super) next_ask: u64,
     pub(super) calls: FxHashMap<CallId, Call>,
-    pub(super) asks: FxHashMap<u64, Question>,
+    pub(super) asks: FxHashMap<u64, OpenQuestion>,
     pub(super) attached_to: FxHashMap<SessionNo, AttachedSession>,
     /// The subscriptions of all attached sessions, by resource.
     pub(super) subscribers: Subscribers,

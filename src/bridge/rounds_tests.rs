@@ -1,4 +1,4 @@
-//! Sessions of the older era at a worker of the stateless revision: what it is told, what comes
+//! Sessions of the legacy era at a worker of the stateless revision: what it is told, what comes
 //! back, and that no interleaving of rounds crosses sessions.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::action::{Action, Anomaly};
-use super::call::{AttachedSession, Call, Purpose, Question};
+use super::call::{AttachedSession, Call, OpenQuestion, Purpose};
 use super::discovery::HandshakeError;
 use super::era::Era;
 use super::for_worker::error_response;
@@ -274,7 +274,7 @@ impl Mux {
         let token = envelope
             .params
             .and_then(|params| params::progress_token(params.get()));
-        let question = Question {
+        let question = OpenQuestion {
             session,
             worker_id: raw_id.into(),
             token: token.map(Into::into),

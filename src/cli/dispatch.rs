@@ -15,7 +15,7 @@ use super::{
 };
 use crate::config;
 use crate::process::{
-    take_precedence, take_precedence_of_session, take_short_turns, take_subordinate_users,
+    take_precedence, take_precedence_of_session, take_short_slices, take_subordinate_users,
     try_subordinate_users_if_asked,
 };
 use crate::protocol::CommandEnd;
@@ -84,8 +84,8 @@ pub fn main() -> ExitCode {
         Command::Tune(args) => args.run(),
         Command::Serve(args) => {
             // Before there are more threads than this one.
-            let turns = take_short_turns().and_then(|()| take_precedence_of_session());
-            block_on_first(args.run(turns))
+            let slices = take_short_slices().and_then(|()| take_precedence_of_session());
+            block_on_first(args.run(slices))
         }
         Command::Doctor(args) => block_on(args.run()),
         Command::Profile(args) => block_on(args.run()),

@@ -30,7 +30,7 @@ pub enum CliError {
     #[error("no stdiopool answers at {} ({why})", target.url)]
     #[diagnostic(help("is `stdiopool serve` running? other address: {} URL", target.url_flag))]
     Unreachable {
-        /// Where.
+        /// The address that was asked.
         target: Box<Target>,
         /// The innermost cause.
         why: String,
@@ -41,7 +41,7 @@ pub enum CliError {
     Config {
         /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Why the address is not known.
         why: String,
     },
     /// The connection broke, or did not speak HTTP.
@@ -65,7 +65,7 @@ pub enum CliError {
     #[error("what answers at {} is not {what} (HTTP {status})", target.url)]
     #[diagnostic(help("other address: {} URL", target.url_flag))]
     Stranger {
-        /// Where.
+        /// The address that was asked.
         target: Box<Target>,
         /// What was expected there.
         what: &'static str,
@@ -93,7 +93,7 @@ pub enum CliError {
     #[error("no answer within {}", humantime::format_duration(*.after))]
     #[diagnostic(help("wait longer: --timeout 5m; what the workers do: stdiopool ps"))]
     TimedOut {
-        /// How long it was waited for.
+        /// How long the answer was waited for.
         after: Duration,
     },
     /// Ctrl-C.

@@ -37,7 +37,7 @@ pub(super) struct McpClient {
 enum Received {
     /// The answer: the result as it was written.
     Result(String),
-    /// How far it is, in words.
+    /// How far the call is, in words.
     Progress(String),
     /// Something that wants a reply of its own.
     Reply(Value),

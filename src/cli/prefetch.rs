@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use miette::miette;
 
 use super::output;
-use crate::config::{self, Arg, Config, Launch, Server};
+use crate::config::{self, Arg, Config, LaunchMode, Server};
 use crate::launch::packages::{self, Cache, Outcome, Pins, Request};
 use crate::launch::{Package, understand};
 use crate::tenancy::install_environment;
@@ -118,7 +118,7 @@ fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
         })
         .collect();
     let as_written = |why| Some(Fetch::AsWritten(Package::of(&server.command, &args)?, why));
-    if server.launch == Launch::AsIs {
+    if server.launch == LaunchMode::AsIs {
         return as_written(None);
     }
     let run = understand(&server.command, &args)?;

@@ -37,14 +37,14 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    /// Serves until told to stop. `turns` is what became of making its turns on a processor short.
+    /// Serves until told to stop. `slices` is what became of making its time slices short.
     ///
     /// # Errors
     /// When it cannot start.
-    pub async fn run(self, turns: io::Result<()>) -> Result<(), miette::Report> {
+    pub async fn run(self, slices: io::Result<()>) -> Result<(), miette::Report> {
         telemetry::init_logging(self.log_format).map_err(|error| miette::miette!("{error}"))?;
-        if let Err(error) = turns {
-            tracing::debug!(%error, "turns on a processor stay as long as they are");
+        if let Err(error) = slices {
+            tracing::debug!(%error, "time slices stay as long as they are");
         }
         let source = if self.command.is_empty() {
             Source::File(self.config)

@@ -20,7 +20,7 @@ pub(super) struct Wait<'m> {
     /// When something is to be said next.
     due: Instant,
     has_spoken: bool,
-    /// How far it is, if that has not been said.
+    /// How far the call is, if that has not been said.
     progress: Option<String>,
 }
 

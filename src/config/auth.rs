@@ -63,9 +63,8 @@ pub(super) fn auth(reader: &mut Reader<'_, '_>, base_dir: &Path) -> Auth {
 fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
     let issuer = reader.text("issuer", None, "jwt: what `iss` of a token must be.");
     let audience = reader.texts("audience", &[], "jwt: `aud` of a token must have one of these, most often `http.public_url` or the address of a server's endpoint. A token for someone else is refused.");
-    let url = reader.text("jwks_url", None, "jwt: the address of the issuer's keys (JWK Set). They are fetched again after `jwks_refresh`, and when a token names a key that is not among them.");
-    let file = reader.text("jwks_file", None, "jwt: a file with the issuer's keys, from pool.toml's folder, instead of `jwks_url`. Read again in the same way.");
-    let algorithms = reader.texts("algorithms", &["RS256", "ES256"], "jwt: algorithms that a signature may have: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.");
+    let keys = key_source(reader, base_dir, is_used);
+    let algorithms = algorithms(reader);
     let tenant_claim = reader.text("tenant_claim", Some("tenant"), "jwt: the claim that names the tenant; dots lead into objects. A tenant that is not there is refused.");
     let scope_claim = reader.text(
         "scope_claim",
@@ -79,16 +78,38 @@ fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
     );
     let refresh = reader.duration("jwks_refresh", Duration::from_secs(600), "jwt: how long the issuer's keys are used before they are fetched again. If they cannot be, the old ones go on.");
     let servers = reader.texts("authorization_servers", &[], "jwt: addresses of the authorization servers that clients are sent to (RFC 9728). Empty: `issuer`.");
-    let algorithms = algorithms.iter().filter_map(|name| {
-        let known = ALGORITHMS.iter().find(|(known, _)| known == name);
-        if known.is_none() {
-            let message = format!("\"{name}\" in `auth.algorithms` is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA (with the others, whoever can check a token could make one)");
-            reader.wrong("algorithms", message);
+    for (key, missing) in [
+        ("issuer", issuer.is_none()),
+        ("audience", audience.is_empty()),
+        ("algorithms", algorithms.is_empty()),
+    ] {
+        if is_used && missing {
+            reader.wrong("mode", format!("`auth.mode` \"jwt\" needs `auth.{key}`: a token of anyone, for anyone, is not a credential"));
         }
-        known.map(|(_, algorithm)| *algorithm)
-    });
-    let algorithms: Vec<_> = algorithms.collect();
-    let keys = match (url, file) {
+    }
+    let issuer = issuer.unwrap_or_default();
+    Jwt {
+        keys: keys.unwrap_or_else(|| KeySource::File(PathBuf::new())),
+        authorization_servers: if servers.is_empty() {
+            vec![issuer.clone()]
+        } else {
+            servers
+        },
+        issuer,
+        audience,
+        algorithms,
+        tenant_claim: tenant_claim.unwrap_or_else(|| "tenant".to_owned()),
+        scope_claim: scope_claim.unwrap_or_else(|| "scope".to_owned()),
+        leeway,
+        refresh,
+    }
+}
+
+/// Reads where the issuer's keys are; `None` if nothing usable says so, which is a mistake where `jwt` is used.
+fn key_source(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Option<KeySource> {
+    let url = reader.text("jwks_url", None, "jwt: the address of the issuer's keys (JWK Set). They are fetched again after `jwks_refresh`, and when a token names a key that is not among them.");
+    let file = reader.text("jwks_file", None, "jwt: a file with the issuer's keys, from pool.toml's folder, instead of `jwks_url`. Read again in the same way.");
+    match (url, file) {
         (Some(url), None) => match Url::parse(&url) {
             Ok(url) if matches!(url.scheme(), "http" | "https") => {
                 if is_used && !is_safe_in_transit(&url) {
@@ -115,32 +136,21 @@ fn jwt(reader: &mut Reader<'_, '_>, base_dir: &Path, is_used: bool) -> Jwt {
             }
             None
         }
-    };
-    for (key, missing) in [
-        ("issuer", issuer.is_none()),
-        ("audience", audience.is_empty()),
-        ("algorithms", algorithms.is_empty()),
-    ] {
-        if is_used && missing {
-            reader.wrong("mode", format!("`auth.mode` \"jwt\" needs `auth.{key}`: a token of anyone, for anyone, is not a credential"));
+    }
+}
+
+/// Reads the algorithms that a signature may have.
+fn algorithms(reader: &mut Reader<'_, '_>) -> Vec<Algorithm> {
+    let names = reader.texts("algorithms", &["RS256", "ES256"], "jwt: algorithms that a signature may have: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA.");
+    let known = names.iter().filter_map(|name| {
+        let known = ALGORITHMS.iter().find(|(known, _)| known == name);
+        if known.is_none() {
+            let message = format!("\"{name}\" in `auth.algorithms` is not one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 and EdDSA (with the others, whoever can check a token could make one)");
+            reader.wrong("algorithms", message);
         }
-    }
-    let issuer = issuer.unwrap_or_default();
-    Jwt {
-        keys: keys.unwrap_or_else(|| KeySource::File(PathBuf::new())),
-        authorization_servers: if servers.is_empty() {
-            vec![issuer.clone()]
-        } else {
-            servers
-        },
-        issuer,
-        audience,
-        algorithms,
-        tenant_claim: tenant_claim.unwrap_or_else(|| "tenant".to_owned()),
-        scope_claim: scope_claim.unwrap_or_else(|| "scope".to_owned()),
-        leeway,
-        refresh,
-    }
+        known.map(|(_, algorithm)| *algorithm)
+    });
+    known.collect()
 }
 
 /// A network of IPv4 written as one of IPv6 (RFC 4291, 2.5.5.2) as what it is: so its members are compared.

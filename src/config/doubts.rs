@@ -13,7 +13,7 @@ use super::odd::{Odd, path};
 use super::template::{Piece, Template};
 use super::units;
 
-/// What credentials of common services begin with, and how many letters more they have at least.
+/// The beginnings of credentials of common services, and the letters that such a credential has beside its beginning at least.
 const CREDENTIALS: [(&str, usize); 14] = [
     ("sk-", 20),
     ("sk_live_", 16),

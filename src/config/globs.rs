@@ -67,7 +67,7 @@ impl Globs {
         self.texts.get(first).map(String::as_str)
     }
 
-    /// Whether one of them matches.
+    /// Whether a pattern of the list matches.
     pub fn matches(&self, name: &str) -> bool {
         self.set.is_match(name)
     }
@@ -78,12 +78,12 @@ impl Globs {
         self.texts.get(first).map(String::as_str)
     }
 
-    /// Whether one of them matches every name.
+    /// Whether a pattern of the list matches every name.
     pub fn is_everything(&self) -> bool {
         self.texts.iter().any(|text| text == "*")
     }
 
-    /// Whether there are none.
+    /// Whether the list has no pattern.
     pub fn is_empty(&self) -> bool {
         self.texts.is_empty()
     }

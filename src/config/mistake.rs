@@ -102,7 +102,7 @@ pub enum ConfigErrors {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// The file can be read, but not used.

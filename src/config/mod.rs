@@ -64,8 +64,8 @@ pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes, Warning, placed, similar};
 pub use model::{
     Admin, Aggregate, Arg, Auth, AuthMode, ClientAuth, Config, DEFAULT_TENANT, DefaultRates, Http,
-    Interactive, Isolation, Jwt, KeySource, Launch, Limits, OAuth, Packages, Pool, ProxyHeaders,
-    Rates, SandboxUsers, SecretSource, SecretUse, Server, Share, State, Tenant, Tls, Token,
+    Interactive, Isolation, Jwt, KeySource, LaunchMode, OAuth, Packages, Pool, ProxyHeaders, Rates,
+    SandboxUsers, SecretSource, SecretUse, Server, Share, State, Tenant, Tls, Token, WorkerLimits,
 };
 pub use origins::{NoOrigin, Origins};
 pub use policy::{Policy, Rule};

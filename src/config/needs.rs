@@ -16,7 +16,7 @@ pub(super) fn unmet(config: &Config) -> Vec<Odd> {
     let mut unmet = Vec::new();
     for (name, server) in &config.servers {
         for (key, place) in needed(server) {
-            if !may_be_set(config, (name, server), &key) {
+            if !may_be_set(config, name, server, &key) {
                 let keys = [path(["servers", name.as_str()]), place].concat();
                 unmet.push((keys, format!(
                     "server `{name}` needs `config.{key}`, which no tenant of this file sets and no caller may: its requests are refused until a tenant has it (`tenants.TENANT.config.{name}.{key}`, `stdiopool tenant set`), `servers.{name}.client_config` lists it, or it has a default"
@@ -29,7 +29,7 @@ pub(super) fn unmet(config: &Config) -> Vec<Odd> {
 }
 
 /// Whether a tenant of the file or a caller sets that key, or it is told elsewhere that none does.
-fn may_be_set(config: &Config, (name, server): (&ServerName, &Server), key: &str) -> bool {
+fn may_be_set(config: &Config, name: &ServerName, server: &Server, key: &str) -> bool {
     let schema = server.schema.as_deref();
     let required = schema.and_then(|schema| schema["required"].as_array());
     let is_required = required.is_some_and(|keys| keys.iter().any(|it| it == key));

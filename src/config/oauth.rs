@@ -194,6 +194,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, SecretSource, parse};
 
+    /// The error is a text: what a user reads of it is compared.
     fn config(oauth: &str) -> Result<Config, String> {
         let text = format!(
             "[servers.hub]\ncommand = \"hub\"\nenv = {{ TOKEN = \"${{oauth.access_token}}\" }}\n[servers.hub.oauth]\n{oauth}"

@@ -3,12 +3,12 @@
 use serde_json::json;
 use toml::de::DeValue;
 
-use super::model::Limits;
+use super::model::WorkerLimits;
 use super::reader::Reader;
 
 /// `limits` of a server.
-pub(super) fn limits(reader: &mut Reader<'_, '_>) -> Limits {
-    Limits {
+pub(super) fn limits(reader: &mut Reader<'_, '_>) -> WorkerLimits {
+    WorkerLimits {
         memory: reader.size("memory", None, "Memory that one worker may hold with all its processes. One that holds more is killed, which its callers are told."),
         pids: reader.number("pids", None, 1..=1_000_000, "Processes and threads of one worker, kept by a control group: it can start no more, and gets EAGAIN. A node server has about 12, one that runs `npx` three times that. Where stdiopool may make no control groups (`stdiopool doctor`), processes alone are counted, every few seconds, and a worker with more is ended."),
         cpu_millis: processors(reader),
@@ -36,7 +36,7 @@ pub(super) fn limits(reader: &mut Reader<'_, '_>) -> Limits {
 /// `cpu`, in thousandths.
 fn processors(reader: &mut Reader<'_, '_>) -> Option<u64> {
     let schema = json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1024 });
-    let doc = "Processors that one worker may take, such as 0.5: what it wants beyond that waits, in turns of a tenth of a second. By a control group: without (`stdiopool doctor`), it is not limited.";
+    let doc = "Processors that one worker may take, such as 0.5: what it wants beyond that waits, in periods of a tenth of a second. By a control group: without (`stdiopool doctor`), it is not limited.";
     let value = reader.raw("cpu", schema, doc)?;
     let text = match value.get_ref() {
         DeValue::Float(number) => number.as_str(),

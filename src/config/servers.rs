@@ -11,7 +11,7 @@ use super::bind::Bind;
 use super::command::{args, env, not_a_program, template};
 use super::downloads::{Downloader, downloaders};
 use super::isolation::{sandbox, strict_paths};
-use super::model::{Arg, Interactive, Launch, Pool, Server, Share};
+use super::model::{Arg, Interactive, LaunchMode, Pool, Server, Share};
 use super::names::bad_name;
 use super::network::network;
 use super::reader::Reader;
@@ -331,7 +331,7 @@ fn interactive(reader: &mut Reader<'_, '_>) -> Interactive {
 
 /// How the server's package is installed and run.
 struct Package {
-    launch: Launch,
+    launch: LaunchMode,
     pin: bool,
     writable_dependencies: Vec<String>,
 }
@@ -349,12 +349,12 @@ impl Package {
     }
 }
 
-fn launch(reader: &mut Reader<'_, '_>) -> Launch {
-    let words = [("auto", Launch::Auto), ("as-is", Launch::AsIs)];
+fn launch(reader: &mut Reader<'_, '_>) -> LaunchMode {
+    let words = [("auto", LaunchMode::Auto), ("as-is", LaunchMode::AsIs)];
     let doc = "How the command is started. \"auto\": a package that npx, npm exec, pnpm dlx, bunx, uvx, uv tool run or pipx run would run is installed once, in the package cache, and its program started directly; what is not understood or cannot be installed is run as written, with a warning. What a server writes beside its code is its tenant's, and taken over by the next version. \"as-is\": always as written, from an install of each tenant's own: the first start of each tenant downloads it, and what becomes of files beside the code when the version changes is up to the launcher.";
     reader
         .word("launch", "auto", &words, doc)
-        .unwrap_or(Launch::Auto)
+        .unwrap_or(LaunchMode::Auto)
 }
 
 /// Where packages come from is the same for every tenant: what one tenant's values name would be another's to run.

@@ -24,7 +24,7 @@ pub enum Reference {
     UserSub,
     /// The mail address of the user who calls.
     UserEmail,
-    /// What else their credentials say of them; dots lead into objects.
+    /// A further claim of the caller's credentials; dots lead into objects.
     UserClaim(String),
     /// Names the session, without being the credential that `Mcp-Session-Id` is.
     SessionId,
@@ -69,7 +69,7 @@ pub enum Piece {
     Value {
         /// What is meant.
         reference: Reference,
-        /// What stands in for it.
+        /// The text that stands in where the config has no value.
         default: Option<String>,
     },
 }

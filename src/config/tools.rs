@@ -8,7 +8,7 @@ use super::reader::Reader;
 pub struct Tools {
     /// What is offered.
     pub allow: Globs,
-    /// What of it is not, whatever the case of its name.
+    /// Tools of those that are not offered, whatever the case of their names.
     pub deny: Globs,
     /// The line of pool.toml that says so.
     pub line: usize,

@@ -1,40 +1,36 @@
 //! Carries out what is asked of tenants, tokens and secrets: on disk first, then in memory.
+//!
+//! Invariant: what is in memory is on the disk. Who asks may do it, and that it is one at a time, its callers see to.
+//! Not here: what tenants have authorised upstream (`grants`), and what becomes of sessions when something is taken away.
 
-use std::time::Duration;
+mod audit;
+mod secrets;
+mod tokens;
+mod vault;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use parking_lot::Mutex;
-use secrecy::{ExposeSecret, SecretString};
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
+pub use self::audit::folder_act;
+pub(super) use self::audit::record_of;
+use self::audit::write_down;
+use self::vault::vault;
 use super::assemble::ServeError;
-use crate::admin::{
-    AccountError, Act, MadeToken, NewToken, Reply, SecretDetails, TenantDetails, TokenDetails,
-    seconds,
-};
-use crate::config::{Config, SecretSource};
+use crate::admin::{AccountError, Act, Reply, TenantDetails, seconds};
+use crate::config::Config;
 use crate::ids::{MAX_NAME_LEN, TenantId, is_valid_name};
-use crate::preflight;
 use crate::store::{
-    AccountRows, AccountStore, DatabaseError, HandleRow, OpenedState, Resealed, SecretRow,
-    TenantRow, TokenRow, Vault, VaultError, now,
+    AccountRows, AccountStore, DatabaseError, HandleRow, OpenedState, SecretRow, TenantRow, Vault,
+    now,
 };
-use crate::telemetry::audit::{AuditKind, AuditRecord, append_record};
 use crate::tenancy::oauth::Grants;
-use crate::tenancy::{MergeError, Secrets, TenantSettings, merged};
+use crate::tenancy::{MergeError, TenantSettings, merged};
 
 /// Tenants in the state store.
 const MAX_TENANTS: usize = 100_000;
 /// Tokens, and secrets, of one tenant.
 const MAX_PER_TENANT: usize = 1_000;
-/// Largest secret, in bytes.
-const MAX_SECRET: usize = 64 * 1024;
-/// The prefix of tokens, so that scanners of source code recognise them.
-const TOKEN_PREFIX: &str = "spt_";
-/// The credential of systemd that holds the key of the secrets.
-const CREDENTIAL: &str = "stdiopool-key";
 
 /// The accounts of a state folder.
 #[derive(Debug)]
@@ -290,293 +286,6 @@ impl Accounts {
             _ => Ok(rows),
         }
     }
-
-    fn tokens(&self, tenant: Option<&str>) -> Vec<TokenDetails> {
-        let rows = self.rows.lock();
-        let of_tenant = rows
-            .tokens
-            .iter()
-            .filter(|row| tenant.is_none_or(|tenant| row.tenant == tenant));
-        let mut all: Vec<_> = of_tenant
-            .map(|row| TokenDetails {
-                tenant: row.tenant.clone(),
-                name: row.name.clone(),
-                subject: row.subject.clone(),
-                scopes: row.scopes.clone(),
-                created: seconds(row.created),
-                expires: row.expires.map(seconds),
-                last_used: row.last_used.map(seconds),
-            })
-            .collect();
-        all.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
-        all
-    }
-
-    async fn create_token(&self, file: &Config, tenant: String, token: NewToken) -> Outcome {
-        if !self.has_tenant(file, &tenant) {
-            return Err(no_tenant(&tenant));
-        }
-        check_name("token", &token.name)?;
-        let (of_tenant, is_there) = {
-            let rows = self.rows.lock();
-            let of_tenant = rows.tokens.iter().filter(|row| row.tenant == tenant);
-            let is_there = of_tenant.clone().any(|row| row.name == token.name);
-            (of_tenant.count(), is_there)
-        };
-        if is_there {
-            let why = format!(
-                "tenant `{tenant}` has a token `{}` already (`stdiopool token revoke {tenant} {}` revokes it)",
-                token.name, token.name
-            );
-            return Err(AccountError::Exists(why));
-        }
-        if of_tenant >= MAX_PER_TENANT {
-            let why = format!("tenant `{tenant}` has {MAX_PER_TENANT} tokens, which is the most");
-            return Err(AccountError::Invalid(why));
-        }
-        let mut random = [0; 32];
-        getrandom::fill(&mut random)
-            .map_err(|error| AccountError::Failed(format!("no random numbers: {error}")))?;
-        let text = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
-        let created = now();
-        let valid = token.expires_in_seconds.map(Duration::from_secs);
-        let expires = valid.map(|valid| {
-            let too_long = || AccountError::Invalid("the token would be valid too long".to_owned());
-            created.checked_add(valid).ok_or_else(too_long)
-        });
-        let row = TokenRow {
-            tenant: tenant.clone(),
-            name: token.name.clone(),
-            hash: Sha256::digest(text.as_bytes()).into(),
-            subject: token.subject,
-            scopes: token.scopes,
-            created,
-            expires: expires.transpose()?,
-            last_used: None,
-        };
-        self.store
-            .insert_token(row.clone())
-            .await
-            .map_err(not_kept)?;
-        let expires = row.expires.map(seconds);
-        self.rows.lock().tokens.push(row);
-        Ok(Reply::Made(MadeToken {
-            token: text,
-            tenant,
-            name: token.name,
-            expires,
-        }))
-    }
-
-    async fn revoke_token(&self, tenant: String, name: String) -> Outcome {
-        let is_it = |row: &TokenRow| row.tenant == tenant && row.name == name;
-        if !self.rows.lock().tokens.iter().any(is_it) {
-            let why = format!(
-                "tenant `{tenant}` has no token `{name}` in the state store (`stdiopool token list`; those of pool.toml are removed there)"
-            );
-            return Err(AccountError::NotFound(why));
-        }
-        let removed = self.store.remove_token(tenant.clone(), name.clone());
-        removed.await.map_err(not_kept)?;
-        self.rows.lock().tokens.retain(|row| !is_it(row));
-        done(format!(
-            "token {name} of tenant {tenant} is revoked: it is refused from now on"
-        ))
-    }
-
-    fn secrets(&self, tenant: Option<&str>) -> Vec<SecretDetails> {
-        let rows = self.rows.lock();
-        let of_tenant = rows
-            .secrets
-            .iter()
-            .filter(|row| tenant.is_none_or(|tenant| row.tenant == tenant))
-            .filter(|row| row.of_grant().is_none());
-        let mut all: Vec<_> = of_tenant
-            .map(|row| SecretDetails {
-                tenant: row.tenant.clone(),
-                name: row.name.clone(),
-                changed: seconds(row.changed),
-            })
-            .collect();
-        all.sort_by(|a, b| (&a.tenant, &a.name).cmp(&(&b.tenant, &b.name)));
-        all
-    }
-
-    async fn set_secret(
-        &self,
-        file: &Config,
-        tenant: String,
-        name: String,
-        value: &SecretString,
-    ) -> Outcome {
-        if !self.has_tenant(file, &tenant) {
-            return Err(no_tenant(&tenant));
-        }
-        check_name("secret", &name)?;
-        let of_file = file.tenants.get(tenant.as_str());
-        if of_file.is_some_and(|tenant| tenant.secrets.contains_key(&name)) {
-            let why =
-                format!("`tenants.{tenant}.secrets.{name}` is in pool.toml; it is changed there");
-            return Err(AccountError::Exists(why));
-        }
-        let len = value.expose_secret().len();
-        if !(1..=MAX_SECRET).contains(&len) {
-            let why = format!("a secret has 1 to {MAX_SECRET} bytes, not {len}");
-            return Err(AccountError::Invalid(why));
-        }
-        let of_tenant = self.secrets(Some(&tenant)).len();
-        if of_tenant >= MAX_PER_TENANT {
-            let why = format!("tenant `{tenant}` has {MAX_PER_TENANT} secrets, which is the most");
-            return Err(AccountError::Invalid(why));
-        }
-        let unavailable = |error: VaultError| AccountError::Unavailable(error.to_string());
-        let sealed = self.vault.seal(&tenant, &name, value);
-        let row = SecretRow {
-            sealed: sealed.map_err(unavailable)?,
-            tenant: tenant.clone(),
-            name: name.clone(),
-            changed: now(),
-        };
-        let check = self.vault.key_check().map_err(unavailable)?;
-        let put = self.store.put_secrets(vec![row.clone()], check.clone());
-        put.await.map_err(not_kept)?;
-        let mut rows = self.rows.lock();
-        rows.key_check = Some(check);
-        rows.secrets
-            .retain(|row| !(row.tenant == tenant && row.name == name));
-        rows.secrets.push(row);
-        drop(rows);
-        done(format!("secret {name} of tenant {tenant} set"))
-    }
-
-    async fn remove_secret(&self, tenant: String, name: String) -> Outcome {
-        let is_it = |row: &SecretRow| row.tenant == tenant && row.name == name;
-        if !self.rows.lock().secrets.iter().any(is_it) {
-            let why = format!(
-                "tenant `{tenant}` has no secret `{name}` in the state store (`stdiopool secret list`)"
-            );
-            return Err(AccountError::NotFound(why));
-        }
-        let removed = self.store.remove_secret(tenant.clone(), name.clone());
-        removed.await.map_err(not_kept)?;
-        self.rows.lock().secrets.retain(|row| !is_it(row));
-        done(format!("secret {name} of tenant {tenant} removed"))
-    }
-
-    /// Seals every secret, and every config that is stored with secrets, anew with another key, in one
-    /// transaction, and writes that down. Returns how many of each. A config that does not open is
-    /// forgotten, as it would be at the next start.
-    ///
-    /// # Errors
-    /// When a secret does not open, there is no key, or they cannot be written; then all are as they
-    /// were.
-    pub async fn rekey(
-        &self,
-        file: &Config,
-        key: &SecretString,
-        handles: &[HandleRow],
-    ) -> Result<(usize, usize), AccountError> {
-        let outcome = self.seal_anew(key, handles).await;
-        folder_act(file, "secret rekey", None, outcome.is_ok());
-        outcome
-    }
-
-    async fn seal_anew(
-        &self,
-        key: &SecretString,
-        handles: &[HandleRow],
-    ) -> Result<(usize, usize), AccountError> {
-        let unavailable = |error: VaultError| AccountError::Unavailable(error.to_string());
-        let new = Vault::new(key).map_err(unavailable)?;
-        let mut rows = self.rows.lock().secrets.clone();
-        for row in &mut rows {
-            let opened = self.vault.open(&row.tenant, &row.name, &row.sealed);
-            let opened = opened.map_err(|error| {
-                let why = format!("secret `{}` of tenant `{}`: {error}", row.name, row.tenant);
-                AccountError::Unavailable(why)
-            })?;
-            let sealed = new.seal(&row.tenant, &row.name, &opened);
-            row.sealed = sealed.map_err(unavailable)?;
-        }
-        let (mut configs, mut lost_configs) = (vec![], vec![]);
-        for row in handles {
-            let Some(sealed) = &row.sealed else {
-                continue;
-            };
-            match self.vault.open_config(&row.tenant, row.id, sealed) {
-                Ok(opened) => {
-                    let sealed = new.seal_config(&row.tenant, row.id, &opened);
-                    configs.push((row.id, sealed.map_err(unavailable)?));
-                }
-                Err(VaultError::DoesNotOpen) => {
-                    let handle = row.id.fingerprint();
-                    tracing::warn!(handle, "a stored config does not open: it is dropped");
-                    lost_configs.push(row.id);
-                }
-                Err(error) => return Err(unavailable(error)),
-            }
-        }
-        let counts = (rows.len(), configs.len());
-        let all = Resealed {
-            secrets: rows,
-            configs,
-            lost_configs,
-            key_check: new.key_check().map_err(unavailable)?,
-        };
-        self.store.put_resealed(all).await.map_err(not_kept)?;
-        Ok(counts)
-    }
-}
-
-/// What the audit log is told of it; nothing of one that only looks.
-pub(super) fn record_of(act: &Act) -> Option<AuditRecord> {
-    (!act.only_looks()).then(|| AuditRecord {
-        kind: AuditKind::Act,
-        tenant: act.tenant().map(str::to_owned),
-        server: act.server().map(str::to_owned),
-        method: Some(act.name().to_owned()),
-        object: act.object().map(str::to_owned),
-        ..AuditRecord::default()
-    })
-}
-
-/// Writes down an act on the state folder as a whole, such as `backup`, and the file it was about.
-pub fn folder_act(file: &Config, method: &str, object: Option<&std::path::Path>, is_ok: bool) {
-    let record = AuditRecord {
-        kind: AuditKind::Act,
-        object: object.map(|path| path.display().to_string()),
-        method: Some(method.to_owned()),
-        ..AuditRecord::default()
-    };
-    write_down(file, record, is_ok);
-}
-
-/// Writes down an act that no running stdiopool carried out, if there is to be an audit log. A
-/// stdiopool that runs meanwhile writes to that file too, line by line.
-fn write_down(file: &Config, mut record: AuditRecord, is_ok: bool) {
-    record.outcome = Some(if is_ok { "ok" } else { "failed" }.to_owned());
-    if let Some(options) = super::assemble::audit_options(file)
-        && let Err(error) = append_record(&options, record)
-    {
-        tracing::error!(%error, file = %options.file.display(), "the audit log cannot be written");
-    }
-}
-
-async fn vault(source: Option<&SecretSource>) -> Result<Vault, ServeError> {
-    let credential = || {
-        let dir = std::env::var_os("CREDENTIALS_DIRECTORY")?;
-        let file = std::path::Path::new(&dir).join(CREDENTIAL);
-        file.exists().then_some(SecretSource::File(file))
-    };
-    let Some(source) = source.cloned().or_else(credential) else {
-        return Ok(Vault::without_key());
-    };
-    if let Some(why) = preflight::state_key(&source) {
-        return Err(ServeError::NoKey(why));
-    }
-    let key = Secrets::of_operator(&source).await;
-    let key = key.map_err(|why| ServeError::NoKey(why.to_string()))?;
-    Vault::new(&key).map_err(|error| ServeError::NoKey(error.to_string()))
 }
 
 fn tenant_row(

@@ -15,7 +15,7 @@ use crate::front::{ConnectionLimits, ConnectionSlots, Dispatch, Front, Listener,
 use crate::held::Ledger;
 use crate::store::StateDir;
 
-/// How long connections may take to close once everything they waited for is answered.
+/// How long connections may take to close once every request on them is answered.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Both listeners, of which nobody hears yet.

@@ -5,7 +5,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::{AuthMode, Config, SizeOrShare};
 use crate::front::ConnectionLimits;
-use crate::pool::Limits;
+use crate::pool::PoolLimits;
 use crate::process::{grow_descriptor_table, keep_private};
 use crate::worker::memory::{can_hibernate, host_memory};
 use crate::worker::{can_make_read_only, descriptors_for_hosts};
@@ -20,7 +20,7 @@ const FEWEST_CONNECTIONS: u64 = 64;
 pub(super) const ADMIN_CONNECTIONS: usize = 256;
 
 /// The pool's limits as configured.
-pub(super) fn of(config: &Config) -> Limits {
+pub(super) fn of(config: &Config) -> PoolLimits {
     let pool = &config.pool;
     let max_memory = match pool.max_memory {
         SizeOrShare::Bytes(bytes) => bytes,
@@ -28,7 +28,7 @@ pub(super) fn of(config: &Config) -> Limits {
             host_memory().map_or(u64::MAX, |memory| memory / 100 * u64::from(percent))
         }
     };
-    Limits {
+    PoolLimits {
         max_memory,
         hibernate_after: pool.hibernate_after.filter(|_| can_hibernate().is_ok()),
         max_workers: pool.max_workers,
@@ -36,7 +36,7 @@ pub(super) fn of(config: &Config) -> Limits {
         queue_limit: pool.queue_limit,
         queue_timeout: pool.queue_timeout,
         drain_timeout: pool.drain_timeout,
-        ..Limits::default()
+        ..PoolLimits::default()
     }
 }
 

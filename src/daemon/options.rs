@@ -20,7 +20,7 @@ pub enum Source {
     Profile(Arc<Profiling>),
 }
 
-/// How to serve it.
+/// How `stdiopool serve` was asked to serve.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What to serve.

@@ -18,12 +18,12 @@ use crate::worker::{
     Precedence, ProcessorUse, TenantGroup, Worker, processor_time, set_precedence,
 };
 
-/// How often it is looked while a worker is used, and while none is.
+/// How often workers' use of the processor is looked at while a worker is used, and while none is.
 const PERIOD: Duration = Duration::from_millis(80);
 const QUIET_PERIOD: Duration = Duration::from_millis(500);
 /// For so long after its last request a worker counts as used.
 const RECENT: Duration = Duration::from_secs(5);
-/// How often it is looked at a worker that is not used, and for processes that workers have started since.
+/// How often a worker that is not used is looked at, and the processes that workers have started since.
 const RARE_PERIOD: Duration = Duration::from_secs(5);
 /// Looking takes at most this part of the time.
 const SHARE: u32 = 100;
@@ -49,7 +49,7 @@ struct Watch {
     /// The precedence that each tenant's group has.
     tenants: HashMap<TenantGroup, Precedence>,
     begun: Instant,
-    /// It has been said that the kernel refuses it.
+    /// The log was told that the kernel refuses to put workers behind.
     has_said: bool,
 }
 
@@ -121,7 +121,7 @@ impl Watch {
         known.is_some_and(|known| known.load.precedence() == Precedence::Behind)
     }
 
-    /// Whether it is to be looked at a worker that is not used.
+    /// Whether a worker that is not used is due to be looked at.
     fn is_due(&self, id: WorkerId, now: Instant) -> bool {
         let is_old = |known: &Known| now.saturating_duration_since(known.looked_at) >= RARE_PERIOD;
         self.is_behind(id) || self.known.get(&id).is_none_or(is_old)

@@ -24,7 +24,7 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 pub struct Profiling {
     /// What is served.
     pub config: Config,
-    /// Where what it does is recorded.
+    /// The record of what the profiled server does.
     pub record: Arc<Record>,
     /// Ends it, in good order.
     pub stop: CancellationToken,

@@ -13,16 +13,16 @@ const MOST_LOGGED: usize = 50;
 pub(super) struct LoadedConfig {
     /// What the file says.
     pub(super) config: Config,
-    /// What is to be said of it.
+    /// What is to be said of the config.
     pub(super) notices: Notices,
 }
 
 /// Notices on a pool.toml without mistakes.
 #[derive(Debug)]
 pub(super) struct Notices {
-    /// What is odd in it, or missing on this host, each with its place.
+    /// What is odd in the file, or missing on this host, each with its place.
     warnings: Vec<String>,
-    /// Why nothing can be served by it on this host, each with its place.
+    /// Why nothing can be served by the file on this host, each with its place.
     fatal: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ impl LoadedConfig {
 }
 
 impl Notices {
-    /// Why nothing can be served by it on this host.
+    /// Why nothing can be served by the file on this host; `None` if it can.
     pub(super) fn fatal(&self) -> Option<String> {
         (!self.fatal.is_empty()).then(|| self.fatal.join("\n"))
     }

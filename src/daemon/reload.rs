@@ -75,7 +75,7 @@ pub(super) enum ReloadError {
     /// The certificates that the file names cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// What follows from it.
+    /// The parts that follow from the config could not be made.
     #[error(transparent)]
     Setup(#[from] ServeError),
 }

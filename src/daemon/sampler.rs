@@ -18,7 +18,7 @@ use crate::upstream::{WorkerConnection, Workers};
 use crate::worker::memory::{Footprint, SwapWeight, footprint, memory_pressure, resident};
 use crate::worker::{Breaches, Worker, disk_usage, groups, limit_files};
 
-/// How often it is looked who is due.
+/// How often the sampler looks which worker is due.
 const PERIOD: Duration = Duration::from_secs(1);
 /// Longest time between two looks at a worker, where no limit needs them sooner.
 const MAX_INTERVAL: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ const MOVED_PART: u64 = 20;
 const HIGH_PRESSURE: f32 = 10.0;
 /// The part of what workers hold that idle ones then shed each time.
 const PRESSURE_PART: u64 = 20;
-/// How often it may come to that: the kernel's figure is a mean of ten seconds.
+/// How often memory pressure may make the pool shed at the most: the kernel's figure is a mean of ten seconds.
 const PRESSURE_PERIOD: Duration = Duration::from_secs(10);
 
 /// How long one look at workers may take. Where there are more than it suffices for, those that wait
@@ -56,7 +56,7 @@ struct WorkerSample {
     pids: Vec<u32>,
     held: Option<u64>,
     breaches: Breaches,
-    /// When its folders are measured next.
+    /// When the worker's folders are measured next.
     disk_due: Instant,
     /// Whether the worker's folders take more than they may, so that its files grow no more.
     is_full: bool,

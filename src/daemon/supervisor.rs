@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use super::reload::Reloader;
 use crate::admin::{
-    Accounting, Act, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint, Limits,
+    Accounting, Act, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint, LimitsInForce,
     LogFollow, MAX_CONFIGURATIONS, OpenConfiguration, Reload, RuleCheck, ServerRow, SessionRow,
     StartCounts, Status, Supervisor, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
 };
@@ -161,7 +161,7 @@ impl Supervisor for Running {
                 .as_ref()
                 .map(|path| path.display().to_string()),
             workers,
-            limits: Limits {
+            limits: LimitsInForce {
                 max_workers: config.pool.max_workers,
                 max_workers_per_tenant: config.pool.max_workers_per_tenant,
                 max_starting: config.pool.max_starting,

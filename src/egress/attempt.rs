@@ -8,7 +8,7 @@ pub const MAX_HEAD: usize = 96;
 /// Something that a worker tried to reach.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Attempt {
-    /// Where.
+    /// The address that was tried.
     pub address: IpAddr,
     /// At which port.
     pub port: u16,
@@ -71,7 +71,7 @@ mod op {
 /// A filter that lets such packets alone pass, and of them no more than their heads: the bytes of data of a connection stay where they are.
 /// As (operation, steps if true, steps if false, number).
 pub fn head_filter() -> Vec<(u16, u8, u8, u32)> {
-    /// Whether it goes out, of which the loopback has each packet too (`SKF_AD_OFF + SKF_AD_PKTTYPE`).
+    /// The packet goes out: of what does, the loopback has each packet too (`SKF_AD_OFF + SKF_AD_PKTTYPE`).
     const KIND: u32 = 0xffff_f004;
     const OUTGOING: u32 = 4;
     use op::{

@@ -32,7 +32,7 @@ impl Synthetic {
     /// Where those of IPv6 are.
     pub(super) const V6_NETWORK: Ipv6Net = V6;
 
-    /// Where they are.
+    /// The networks that addresses standing for names are of.
     pub fn networks() -> [IpNet; 2] {
         [V4.into(), V6.into()]
     }

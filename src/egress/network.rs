@@ -10,14 +10,14 @@ pub enum Network {
     /// What the host reaches.
     #[default]
     On,
-    /// Itself, by a loopback of its own.
+    /// The worker itself, by a loopback of its own.
     Off,
     /// The hosts of a list, and itself.
     Allow(Arc<AllowList>),
 }
 
 impl Network {
-    /// Whether it is the host's.
+    /// Whether the network is the host's.
     pub fn is_host(&self) -> bool {
         matches!(self, Self::On)
     }
@@ -30,7 +30,7 @@ impl Network {
         }
     }
 
-    /// How it is written in pool.toml.
+    /// The network as pool.toml writes it.
     pub fn written(&self) -> String {
         match self {
             Self::On => "\"on\"".to_owned(),

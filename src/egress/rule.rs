@@ -59,7 +59,7 @@ pub enum RuleError {
     Many {
         /// Of what.
         what: &'static str,
-        /// How many there may be.
+        /// How many the list may have.
         most: usize,
     },
 }
@@ -112,7 +112,7 @@ impl Rule {
         own.into_iter().chain(usual.into_iter().flatten())
     }
 
-    /// Whether it names no port.
+    /// Whether the rule names no port.
     pub fn has_usual_ports(&self) -> bool {
         self.port.is_none()
     }
@@ -121,7 +121,7 @@ impl Rule {
         self.ports().any(|it| it == port)
     }
 
-    /// Whether it is about that name, which is in lower case.
+    /// Whether the rule is about that name, which is in lower case.
     fn has_name(&self, name: &str) -> bool {
         match &self.host {
             Host::Name(own) => own == name,
@@ -130,7 +130,7 @@ impl Rule {
         }
     }
 
-    /// Whether it names that address: by itself, or as one of a network, if the address is internal of a part of the internal one.
+    /// Whether the rule names that address: by itself, or as one of a network, if the address is internal of a part of the internal one.
     fn has_address(&self, address: IpAddr) -> bool {
         match &self.host {
             // What every resolver knows without asking.

@@ -4,6 +4,10 @@
 //!  Scheduler (who runs beside whom; grants turns)
 //!    └─ Flow (the work done for one tenant, or for one other party; cheap to clone)
 //!         └─ Gate (of one task: polls what it guards when its flow may run)
+//!
+//!  a task:  polled at once ── its flow used more than its part, others run too ──▶ waits for its flow's turn
+//!                 ▲                                                                      │
+//!                 └──────────────── granted, polled ── or dropped: gives the turn up ◀───┘
 //! ```
 //!
 //! A queue in the order of arrival belongs to whoever sends most. So the polls of tasks that do a
@@ -20,6 +24,9 @@
 //!
 //! The scheduler cannot end a poll: whoever is polled must give way after a bounded piece of work ([`large`] for what cannot). A flow is charged
 //! for time on a processor, not for wall time: a thread that other processes keep from running charges nobody.
+//!
+//! This module deliberately knows no tenant and no request: a flow is a number, and whoever makes it says whose work it is. It
+//! bounds no memory ([`held`](crate::held)) and nothing beside the runtime.
 //!
 //! Turns share the runtime's threads, not the machine: what is copied at full speed keeps the kernel and the peer's processes
 //! busy too. So what a party sends is also taken in at a bounded pace ([`Flow::pace`]), whoever else wants to run.

@@ -50,7 +50,7 @@ struct Waiting {
 pub(super) struct Turn {
     flow: Flow,
     pub(super) is_granted: AtomicBool,
-    /// What its poll was taken for when it was granted, in nanoseconds.
+    /// Nanoseconds that the task's poll was expected to take when it was granted.
     pub(super) expected: AtomicI64,
     pub(super) task: AtomicWaker,
 }
@@ -202,7 +202,7 @@ struct FlowState {
     allowance: AtomicU64,
     /// The most that a poll took of late, in nanoseconds.
     cost: AtomicU64,
-    /// What its turns took beyond what was expected of them, in nanoseconds, until its next ones make it good.
+    /// Nanoseconds that the flow's turns took beyond what was expected of them, until its next ones make that good.
     owed: AtomicI64,
     /// As of [`Pace`].
     pace: AtomicU64,
@@ -214,7 +214,7 @@ struct FlowState {
 }
 
 impl Flow {
-    /// Whether it may run now.
+    /// Whether the flow may run now.
     pub(super) fn permission(&self) -> RunPermission {
         let scheduler = &self.0.scheduler;
         if !scheduler.is_shared.load(Ordering::Relaxed) {

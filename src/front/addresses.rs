@@ -30,7 +30,7 @@ impl Addresses {
         }
     }
 
-    /// Where it is, for a client that has named that host. Without a slash at the end. `None` without a host.
+    /// The address of this front door, for a client that has named that host. Without a slash at the end. `None` without a host.
     pub(super) fn base(&self, host: Option<&HeaderValue>) -> Option<String> {
         if let Some(url) = &self.public_url {
             return Some(url.clone());
@@ -42,7 +42,7 @@ impl Addresses {
         is_host.then(|| format!("{}://{host}", self.scheme()))
     }
 
-    /// Where it is, for whoever knows where it listens: `None` if that is no address for a browser.
+    /// The address of this front door, for whoever knows where it listens: `None` if that is no address for a browser.
     pub fn base_at(&self, address: SocketAddr) -> Option<String> {
         let own = || format!("{}://{address}", self.scheme());
         let is_own = address.ip().to_canonical().is_loopback();

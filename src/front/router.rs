@@ -15,7 +15,7 @@ use super::net::peer::Peer;
 use super::pipeline::challenge;
 use super::pipeline::discard::take_unread;
 use super::pipeline::head::Head;
-use super::pipeline::target::Target;
+use super::pipeline::target::{PathNames, Target};
 use super::response::body::Body;
 use super::response::late::Late;
 use super::response::reply;
@@ -97,7 +97,12 @@ async fn of_server(
     Path(server): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    routed(&front, (None, Target::Server(&server)), request).await
+    routed(
+        &front,
+        PathNames::of_caller(Target::Server(&server)),
+        request,
+    )
+    .await
 }
 
 async fn of_tenant(
@@ -105,11 +110,16 @@ async fn of_tenant(
     Path((tenant, server)): Path<(String, String)>,
     request: Request,
 ) -> Response<Body> {
-    routed(&front, (Some(&tenant), Target::Server(&server)), request).await
+    routed(
+        &front,
+        PathNames::of_tenant(&tenant, Target::Server(&server)),
+        request,
+    )
+    .await
 }
 
 async fn of_all(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
-    routed(&front, (None, Target::All), request).await
+    routed(&front, PathNames::of_caller(Target::All), request).await
 }
 
 async fn of_all_for_tenant(
@@ -117,20 +127,21 @@ async fn of_all_for_tenant(
     Path(tenant): Path<String>,
     request: Request,
 ) -> Response<Body> {
-    routed(&front, (Some(&tenant), Target::All), request).await
+    routed(&front, PathNames::of_tenant(&tenant, Target::All), request).await
 }
 
 async fn of_only_server(State(front): State<Arc<Front>>, request: Request) -> Response<Body> {
     let server = front.only_server.clone();
     let server = server.as_ref().map_or("", ServerName::as_str);
-    routed(&front, (None, Target::Server(server)), request).await
+    routed(
+        &front,
+        PathNames::of_caller(Target::Server(server)),
+        request,
+    )
+    .await
 }
 
-async fn routed(
-    front: &Front,
-    named: (Option<&str>, Target<'_>),
-    request: Request,
-) -> Response<Body> {
+async fn routed(front: &Front, named: PathNames<'_>, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let peer = parts.extensions.get::<Peer>();
     let late = parts.extensions.get::<Late>().cloned().unwrap_or_default();

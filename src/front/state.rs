@@ -36,7 +36,7 @@ pub struct Front {
     pub audit: Option<Arc<Audit>>,
     /// How much tenants and users have asked.
     pub limits: Arc<RateLimits>,
-    /// What clients know it as.
+    /// The addresses by which clients know this front door.
     pub addresses: Addresses,
     /// The server at `/mcp`, where one command is hosted without a file.
     pub only_server: Option<ServerName>,

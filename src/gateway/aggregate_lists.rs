@@ -46,7 +46,7 @@ impl Aggregate<'_> {
                     items.extend(list.items);
                     missing.extend(list.lacks.map(|why| not_listed(&server, why)));
                 }
-                Err(why) => missing.push(not_listed(&server, why)),
+                Err(why) => missing.push(not_listed(&server, why.to_string())),
             }
         }
         aggregate::merged(listing, &items, &missing)
@@ -77,7 +77,7 @@ impl Aggregate<'_> {
         }
     }
 
-    /// What one server lists, once its package is there. The package's name is told first, if it is not there yet; whoever
+    /// The list of one server, once its package is there. The package's name is told first, if it is not there yet; whoever
     /// comes second for the list does not wait for the package.
     async fn whole_list(
         self,
@@ -228,6 +228,23 @@ struct Fetch {
     late: LateList,
 }
 
+/// Why the list of a server is missing among those of all.
+#[derive(Debug, thiserror::Error)]
+enum NotListed {
+    #[error(transparent)]
+    Failed(#[from] Failure),
+    #[error("its package `{0}` is being installed; the list changes when it is there")]
+    Installing(String),
+    /// Nothing came in that time.
+    #[error(
+        "no answer within {} (raise `aggregate.list_timeout`); the list changes when it has answered",
+        humantime::format_duration(*.0)
+    )]
+    Unanswered(Duration),
+    #[error("stdiopool is shutting down")]
+    ShuttingDown,
+}
+
 /// What is heard of a list within the time that there is for it.
 enum Heard {
     List(Result<Listed, Failure>),
@@ -239,8 +256,11 @@ enum Heard {
 }
 
 impl Fetch {
-    /// The list; or why it is missing, in words. What is not there within `limit`, in `lists` is noted as owed.
-    async fn in_time(mut self, lists: &LateLists, limit: Duration) -> Result<Listed, String> {
+    /// The list. What is not there within `limit`, in `lists` is noted as owed.
+    ///
+    /// # Errors
+    /// [`NotListed`] when it is not there.
+    async fn in_time(mut self, lists: &LateLists, limit: Duration) -> Result<Listed, NotListed> {
         let mut heard = self.heard(limit).await;
         if matches!(heard, Heard::Installing(_) | Heard::Nothing) {
             // Before the task can find that nobody waits.
@@ -252,15 +272,10 @@ impl Fetch {
             }
         }
         match heard {
-            Heard::List(list) => list.map_err(|failure| failure.message),
-            Heard::Installing(package) => Err(format!(
-                "its package `{package}` is being installed; the list changes when it is there"
-            )),
-            Heard::Nothing => Err(format!(
-                "no answer within {} (raise `aggregate.list_timeout`); the list changes when it has answered",
-                humantime::format_duration(limit)
-            )),
-            Heard::ShuttingDown => Err("stdiopool is shutting down".to_owned()),
+            Heard::List(list) => Ok(list?),
+            Heard::Installing(package) => Err(NotListed::Installing(package)),
+            Heard::Nothing => Err(NotListed::Unanswered(limit)),
+            Heard::ShuttingDown => Err(NotListed::ShuttingDown),
         }
     }
 
@@ -299,7 +314,7 @@ fn late_list(lister: &Lister, server: &ServerName, listing: Listing) -> LateList
 struct Listed {
     /// Each as raw JSON.
     items: Vec<String>,
-    /// What is missing in it, and why.
+    /// What is missing in the list, and why.
     lacks: Option<String>,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::bridge::ServerInfo;
-use crate::bridge::aggregate::{self, Addressed, Names};
+use crate::bridge::aggregate::{self, Names, RenamedRequest};
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, Reason};
 use crate::routing::RuntimeConfig;
@@ -85,7 +85,7 @@ impl AggregateView {
         principal: &Principal,
         message: &[u8],
         envelope: &Envelope<'_>,
-    ) -> Option<(ServerName, Addressed)> {
+    ) -> Option<(ServerName, RenamedRequest)> {
         let found = self.names().addressed(message, envelope)?;
         let mut offered = self.offered_to(principal).into_iter();
         let server = offered.find(|server| server.as_str() == found.server)?;

@@ -33,7 +33,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// A call whose arguments may have to be set.
 #[derive(Debug)]
 pub(crate) struct BoundCall<'a> {
-    /// What its caller gets to see of the server's tools.
+    /// The tools of the server that the caller gets to see.
     pub(crate) view: &'a ToolView,
     /// The request as its client has sent it.
     pub(crate) message: &'a [u8],

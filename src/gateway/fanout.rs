@@ -1,6 +1,6 @@
 //! One notification for many sessions.
 //!
-//! To a few it is delivered at once. To many it is delivered by a task that lets others have their turn, a few
+//! To a few it is delivered at once. To many it is delivered by a task that lets other tasks run in between, a few
 //! sessions at a time, and that rests after each notification for several times as long as it took: a worker that
 //! tells changes without end takes a bounded share of the processor.
 
@@ -18,7 +18,7 @@ use crate::session::Session;
 use crate::telemetry::labels;
 use crate::upstream::{Audience, Broadcast, BroadcastStep, Pushed, Topic, WorkerConnection};
 
-/// Sessions to which a notification is delivered at once, and at each turn of the task.
+/// Sessions to which a notification is delivered at once, and by the task in one go.
 const AT_ONCE: usize = 64;
 /// The rest after a notification is so many times what it took.
 const REST: u32 = 9;
@@ -87,7 +87,7 @@ impl Delivery {
 }
 
 impl GatewayState {
-    /// Delivers a worker's notification, now or in its turn.
+    /// Delivers a worker's notification, now or after those that wait.
     pub(super) fn broadcast(
         self: &Arc<Self>,
         connection: &Arc<WorkerConnection>,

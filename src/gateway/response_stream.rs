@@ -32,7 +32,7 @@ pub struct ResponseStream {
     /// How long the worker may take, counted from the last sign of life of the call.
     timeout: Duration,
     deadline: Option<Instant>,
-    /// When its time is over however alive it is, and how long that time was: of the first of its calls.
+    /// When the request's time is over however alive it is, and how long that time was: of the first of its calls.
     ceiling: Option<(Instant, Duration)>,
     /// Log lines that its caller, who has no session to set a level in, wants.
     pub(super) level: Option<Level>,
@@ -44,7 +44,7 @@ pub struct ResponseStream {
     leased: Option<WorkerLease>,
     /// The worker that was handed the last call.
     worker: Option<WorkerId>,
-    /// What its request sets for its server, if that is not what its session does.
+    /// The config that the request sets for its server, if it is not its session's.
     pub(super) config: Option<Arc<ClientConfig>>,
     /// The caller of its requests, if the credentials say other things of it than when the session
     /// began.
@@ -53,7 +53,7 @@ pub struct ResponseStream {
     sent: Option<Instant>,
     /// How long the pool took to provide workers.
     pub(super) waited: Duration,
-    /// What is put in its outbox reaches its client.
+    /// Messages in the outbox reach a client.
     pub(super) has_client: bool,
     /// The only request of the POST, while it may be sent once more.
     pub(super) repeat: Option<Repeat>,
@@ -291,7 +291,7 @@ impl ResponseStream {
         self.steps.clone().unwrap_or_default()
     }
 
-    /// How long its workers may go without a sign of life.
+    /// How long the request's workers may go without a sign of life.
     pub fn longest_wait(&self) -> Duration {
         self.timeout.min(LONGEST_WAIT)
     }
@@ -303,7 +303,7 @@ impl ResponseStream {
         }
     }
 
-    /// Whether its request is still on its way to a worker.
+    /// Whether the request is still on its way to a worker.
     pub fn is_being_sent(&self) -> bool {
         self.repeating.is_some()
     }

@@ -50,7 +50,7 @@ impl Gateway {
         let result: Bytes = match asked {
             Some(listing) if warmth < Warmth::Awake => {
                 let list =
-                    catalog.list(place, plan.words_for(session.is_stateless()), listing, age)?;
+                    catalog.list(place, plan.list_for(session.is_stateless(), listing), age)?;
                 Bytes::copy_from_slice(&list)
             }
             None if warmth == Warmth::Cold => {
@@ -401,7 +401,7 @@ struct Prepared<'a> {
     /// What the caller gets to see of the server's tools, if that is not all of them.
     view: Option<&'a Arc<ToolView>>,
     added: Added<'a>,
-    /// When it came, if that is recorded.
+    /// When the request came, if that is recorded.
     arrived: Option<Instant>,
 }
 
@@ -432,7 +432,7 @@ enum NotCalled {
     /// The call names no tool, or more than one.
     #[error("`params.name` is missing, or there twice")]
     Unnamed,
-    /// What is to be put into it has no place there.
+    /// The arguments to be set have no place in the request.
     #[error(transparent)]
     NotAdded(NotAdded),
 }

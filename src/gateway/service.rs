@@ -12,7 +12,7 @@ use crate::bridge::AskRef;
 use crate::held::Ledger;
 use crate::ids::ServerName;
 use crate::launch::packages::Installer;
-use crate::pool::{Limits, Observer};
+use crate::pool::{Observer, PoolLimits};
 use crate::protocol::Envelope;
 use crate::routing::{DialectCache, RuntimeConfig, StartPlan, spares};
 use crate::session::Session;
@@ -55,7 +55,7 @@ impl Gateway {
     /// A gateway with the sessions of an earlier run, if any were kept, and a pool without workers.
     pub fn new(
         runtime: Arc<RuntimeConfig>,
-        limits: Limits,
+        limits: PoolLimits,
         guardian: Guardian,
         observers: Observers,
         records: Records,

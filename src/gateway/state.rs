@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
-use crate::pool::{Limits, Observer};
+use crate::pool::{Observer, PoolLimits};
 use crate::routing::{CurrentConfig, DialectCache, Knowledge, RuntimeConfig, ToolList};
 use crate::store::SessionStore;
 use crate::telemetry::audit::Audit;
@@ -28,7 +28,7 @@ pub(super) struct GatewayParts {
     /// What follows from the first pool.toml.
     pub(super) runtime: Arc<RuntimeConfig>,
     /// Bounds of the pool.
-    pub(super) limits: Limits,
+    pub(super) limits: PoolLimits,
     /// Starts processes.
     pub(super) guardian: Guardian,
     /// Where things are counted.
@@ -43,7 +43,7 @@ pub(super) struct GatewayParts {
     pub(super) dialects: DialectCache,
     /// Where requests are recorded.
     pub(super) trace: Option<TraceRecorder>,
-    /// Where it is told what workers reach.
+    /// The audit log, which is told what workers reach.
     pub(super) audit: Option<Arc<Audit>>,
     /// Installs what workers are started from.
     pub(super) installer: Arc<Installer>,
@@ -69,7 +69,7 @@ pub(super) struct GatewayState {
     pub(super) installer: Arc<Installer>,
     pub(super) workers: Arc<Workers>,
     config: Arc<CurrentConfig>,
-    /// Itself, for what goes on beside what it is told.
+    /// The state itself, for what goes on beside what it is told.
     pub(super) me: Weak<Self>,
 }
 

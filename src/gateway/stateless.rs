@@ -341,7 +341,7 @@ impl<'g> StatelessCallers<'g> {
         let (key, age) = route.plan.remembered()?;
         let catalog = &self.gateway.state.knowledge.catalog;
         let (plan, tools) = (&route.plan, Listing::Tools);
-        let list = catalog.list(key, plan.words_for(session.is_stateless()), tools, age)?;
+        let list = catalog.list(key, plan.list_for(session.is_stateless(), tools), age)?;
         // Few servers ask for headers; for the others the list is not read.
         memchr::memmem::find(&list, b"\"x-mcp-header\"")?;
         let mut list: Value = serde_json::from_slice(&list).ok()?;

@@ -51,7 +51,7 @@ pub(super) struct Caller {
     pub(super) through_all: bool,
     /// What the caller sets for the server, as a fingerprint.
     pub(super) config: Option<[u8; 32]>,
-    /// What their credentials say of them, for a server that is started with it.
+    /// A digest of the claims in the caller's credentials, for a server that is started with them.
     pub(super) claims: Option<[u8; 32]>,
 }
 

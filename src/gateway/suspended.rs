@@ -36,7 +36,7 @@ const CALLS: Bounds = Bounds {
 pub struct Suspended {
     /// The call.
     pub response_stream: ResponseStream,
-    /// What its client was asked.
+    /// The questions that the call's client was asked.
     pub questions: Vec<Question>,
     /// The session that stands for its caller, which is kept as long as the call waits.
     pub caller: Arc<Session>,

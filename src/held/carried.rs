@@ -72,11 +72,11 @@ pub fn weight(message: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::held::{Ledger, Limits};
+    use crate::held::{HeldLimits, Ledger};
     use crate::ids::TenantId;
 
     fn account() -> Account {
-        let limits = Limits {
+        let limits = HeldLimits {
             of_tenant: 10_000,
             of_all: 10_000,
         };

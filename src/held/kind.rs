@@ -19,7 +19,7 @@ pub enum Kind {
     Caller,
     /// Calls that wait for their client's next request.
     Suspended,
-    /// What servers said of themselves and their lists.
+    /// Introductions of servers and their lists.
     Catalog,
     /// Start plans that sessions remember.
     Route,

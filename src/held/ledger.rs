@@ -22,7 +22,7 @@ const SHARED_PART: u64 = 2;
 
 /// The limits of held memory, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct HeldLimits {
     /// Bytes of one tenant, unless it has a limit of its own.
     pub of_tenant: u64,
     /// Bytes of all tenants together.
@@ -43,7 +43,7 @@ struct Tenants {
     accounts: FxHashMap<TenantId, Arc<Tenant>>,
     /// Bytes that a tenant without a limit of its own may hold.
     limit: u64,
-    /// Limits of tenants that have their own.
+    /// HeldLimits of tenants that have their own.
     own: FxHashMap<TenantId, u64>,
     /// With how many accounts the next look for empty ones is due.
     look_at: usize,
@@ -57,7 +57,7 @@ impl Tenants {
 
 impl Ledger {
     /// An empty one.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: HeldLimits) -> Self {
         let scheduler = Scheduler::default();
         let totals = Arc::new(Totals {
             held: AtomicU64::new(0),
@@ -93,7 +93,7 @@ impl Ledger {
 
     /// A ledger without limits, for tests and tools.
     pub fn unlimited() -> Self {
-        Self::new(Limits {
+        Self::new(HeldLimits {
             of_tenant: u64::MAX,
             of_all: u64::MAX,
         })
@@ -145,7 +145,7 @@ impl Ledger {
         self.totals.reclaimed.load(Ordering::Relaxed)
     }
 
-    /// How long bodies have waited because their tenants sent faster than they may.
+    /// How long bodies have waited in all because their tenants sent faster than they may.
     pub fn paced(&self) -> Duration {
         Duration::from_nanos(self.totals.paced.load(Ordering::Relaxed))
     }
@@ -157,7 +157,7 @@ impl Ledger {
 
     /// Puts other limits in force, of tenants that have accounts and of those that get them later. Bytes that are
     /// held already stay. `own` are the limits, in bytes, of tenants that have their own.
-    pub fn set_limits(&self, limits: Limits, own: impl IntoIterator<Item = (TenantId, u64)>) {
+    pub fn set_limits(&self, limits: HeldLimits, own: impl IntoIterator<Item = (TenantId, u64)>) {
         self.totals.limit.store(limits.of_all, Ordering::Relaxed);
         for (account, part) in [
             (&self.strangers, STRANGERS_PART),
@@ -233,7 +233,7 @@ mod tests {
     use crate::held::{Charge, Full};
 
     fn ledger(of_tenant: u64, of_all: u64) -> Ledger {
-        Ledger::new(Limits { of_tenant, of_all })
+        Ledger::new(HeldLimits { of_tenant, of_all })
     }
 
     fn tenant(name: &str) -> TenantId {
@@ -286,7 +286,7 @@ mod tests {
     fn limits_of_tenants_hold_for_accounts_that_come_later() {
         let ledger = ledger(10, 1000);
         let early = ledger.account(&tenant("early"));
-        let limits = Limits {
+        let limits = HeldLimits {
             of_tenant: 20,
             of_all: 1000,
         };

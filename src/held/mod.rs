@@ -32,5 +32,5 @@ mod table;
 pub use account::{Account, AccountKey, Charge, Full, Reclaim};
 pub use carried::weight;
 pub use kind::Kind;
-pub use ledger::{Ledger, Limits};
+pub use ledger::{HeldLimits, Ledger};
 pub use table::{Bounds, LruEntries, TableFull, TenantTable, charged};

@@ -54,7 +54,7 @@ impl<K: Hash + Eq + Clone, V> LruEntries<K, V> {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Whether the table has no entry.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -125,7 +125,7 @@ impl<K: Hash + Eq + Clone, V> TenantTable<K, V> {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the table has no entry.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -260,7 +260,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::held::{Ledger, Limits};
+    use crate::held::{HeldLimits, Ledger};
 
     fn tenant(n: usize) -> TenantId {
         TenantId::new(format!("t{n}"))
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_tenants_own_entries_make_room_for_its_bytes() {
-        let ledger = Ledger::new(Limits {
+        let ledger = Ledger::new(HeldLimits {
             of_tenant: 100,
             of_all: 1_000,
         });

@@ -37,9 +37,9 @@ pub struct Sandbox {
     pub named: Vec<NamedPath>,
     /// `sandbox = "strict"`: it sees nothing but what is named here and above, and is in namespaces of its own.
     pub strict: Option<Strict>,
-    /// What it reaches by the network.
+    /// The hosts that the process reaches.
     pub network: Network,
-    /// What it does is recorded: what it would lack if it were strict.
+    /// How the process is recorded, if it is: what it would lack if it were strict.
     pub observed: Option<Observed>,
 }
 
@@ -48,7 +48,7 @@ pub struct Sandbox {
 pub struct Observed {
     /// Where to.
     pub record: Arc<Record>,
-    /// What it would see if it were strict.
+    /// The paths that the process would see if it were strict.
     pub strict: Strict,
 }
 

@@ -23,7 +23,7 @@ const PLACEHOLDER: &str = ":worker:";
 pub struct SecretFiles {
     root: PathBuf,
     files: BTreeMap<String, SecretString>,
-    /// Where they are to be written, once that is known.
+    /// Where the files are to be written, once that is known.
     folder: Option<PathBuf>,
 }
 
@@ -77,7 +77,7 @@ impl SecretFiles {
             .map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Where they are written, once that is known; none where there are none.
+    /// Where the files are written, once that is known; none where there are none.
     pub fn folder(&self) -> Option<&Path> {
         self.folder.as_deref()
     }

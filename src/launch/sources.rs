@@ -172,7 +172,7 @@ fn retain(names: &mut Vec<&str>, found: &[Downloader], certainty: Certainty) {
 pub struct Unseen<'a> {
     /// A program that its words name and that downloads packages, and the variables that decide from where.
     pub named: Option<(String, Vec<&'a str>)>,
-    /// What downloads its packages, and the proxies that it would go through.
+    /// The program that downloads the worker's packages, and the proxies that it would go through.
     pub proxies: Option<(String, Vec<&'a str>)>,
 }
 

@@ -61,7 +61,7 @@ pub struct LaunchSpec {
     pub limits: ProcessLimits,
     /// Whether the process may gain privileges by executing a set-user-ID program (PR_SET_NO_NEW_PRIVS).
     pub may_gain_privileges: bool,
-    /// What keeps it apart from other tenants' processes, beside its environment and folders; `None` for
+    /// The sandbox that keeps the process apart from other tenants', beside its environment and folders; `None` for
     /// `sandbox = "none"`.
     pub sandbox: Option<Sandbox>,
     /// Folders (with mode 0700) to create before the start, such as the private TMPDIR.
@@ -94,7 +94,7 @@ pub struct TokenMark {
 }
 
 impl LaunchSpec {
-    /// How long its arguments and environment are, in bytes.
+    /// The length of the arguments and the environment, in bytes.
     pub fn bytes(&self) -> usize {
         let args = self.args.iter().map(|arg| arg.expose_secret().len());
         let env = self.env.iter();

@@ -36,7 +36,7 @@ pub trait Launcher: Send + Sync + 'static {
 /// Why a worker is told to stop.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stop {
-    /// Why.
+    /// The reason for which the worker is stopped.
     pub reason: StopReason,
     /// The tenant whose worker needs its capacity or its memory, where it is evicted for that.
     pub makes_room_for: Option<TenantId>,

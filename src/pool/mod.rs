@@ -36,7 +36,7 @@ mod snapshot;
 pub use launcher::{AcquireRequest, ExitCause, Launcher, NoObserver, Observer, Stop};
 pub use lease::Lease;
 pub use policy::{
-    CircuitChange, CircuitOf, CircuitTransition, Claim, KeyFacts, Limits, Predecessor, Refusal,
+    CircuitChange, CircuitOf, CircuitTransition, Claim, KeyFacts, PoolLimits, Predecessor, Refusal,
     StartFailure, StopReason, Warmth, share_of_session,
 };
 pub use runtime::Pool;

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::launcher::{AcquireRequest, ExitCause, Launcher, Observer, Stop};
 use super::lease::Lease;
 use super::policy::{
-    Action, CircuitChange, Event, Limits, Policy, Refusal, StartFailure, Stock, StopReason,
+    Action, CircuitChange, Event, Policy, PoolLimits, Refusal, StartFailure, Stock, StopReason,
     TicketId, Warmth,
 };
 use super::snapshot::{Snapshot, WorkerView};
@@ -91,7 +91,7 @@ enum Effect<L: Launcher> {
 impl<L: Launcher> Pool<L> {
     /// An empty pool. Must be called within a tokio runtime, on which its timer task runs until
     /// the last handle of the pool is dropped.
-    pub fn new(limits: Limits, launcher: Arc<L>, observer: Arc<dyn Observer>) -> Self {
+    pub fn new(limits: PoolLimits, launcher: Arc<L>, observer: Arc<dyn Observer>) -> Self {
         let mut seed = [0; 8];
         // Only the jitter of back-offs depends on it: without randomness they are merely in step.
         let _fixed_without = getrandom::fill(&mut seed);
@@ -267,7 +267,7 @@ impl<L: Launcher> Pool<L> {
 
     /// Puts other limits in force. Smaller ones are reached by stopping idle workers and by not
     /// starting new ones; busy workers are left alone.
-    pub fn reconfigure(&self, limits: Limits) {
+    pub fn reconfigure(&self, limits: PoolLimits) {
         self.inner.on(Event::Reconfigure(limits));
     }
 
@@ -327,7 +327,7 @@ impl<L: Launcher> Pool<L> {
     }
 
     /// The limits in force.
-    pub fn limits(&self) -> Limits {
+    pub fn limits(&self) -> PoolLimits {
         self.inner.core.lock().policy.limits().clone()
     }
 }

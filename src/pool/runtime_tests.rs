@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
-    AcquireRequest, ExitCause, KeyFacts, Launcher, Lease, Limits, NoObserver, Observer, Pool,
+    AcquireRequest, ExitCause, KeyFacts, Launcher, Lease, NoObserver, Observer, Pool, PoolLimits,
     Refusal, StartFailure, Stop, StopReason,
 };
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
@@ -41,7 +41,7 @@ impl Launcher for Fake {
     }
 }
 
-fn pool(limits: Limits) -> (Pool<Fake>, Arc<Fake>) {
+fn pool(limits: PoolLimits) -> (Pool<Fake>, Arc<Fake>) {
     let fake = Arc::new(Fake::default());
     (
         Pool::new(limits, Arc::clone(&fake), Arc::new(NoObserver)),
@@ -79,7 +79,7 @@ async fn first(pool: &Pool<Fake>) -> Lease<Fake> {
 
 #[tokio::test(start_paused = true)]
 async fn a_want_starts_a_worker_and_gets_it() {
-    let (pool, fake) = pool(Limits::default());
+    let (pool, fake) = pool(PoolLimits::default());
     let lease = first(&pool).await;
     assert_eq!((lease.id(), *lease.worker()), (WorkerId(1), WorkerId(1)));
     assert_eq!(*fake.started.lock(), [WorkerId(1)]);
@@ -103,7 +103,7 @@ impl Observer for Waits {
 async fn only_waits_are_observed() {
     let waits = Arc::new(Waits::default());
     let observer = Arc::clone(&waits);
-    let pool = Pool::new(Limits::default(), Arc::new(Fake::default()), observer);
+    let pool = Pool::new(PoolLimits::default(), Arc::new(Fake::default()), observer);
     drop(first(&pool).await);
     assert_eq!(waits.0.lock().len(), 1, "for the start");
     drop(acquire(&pool, want(1)).await.expect("free"));
@@ -112,7 +112,7 @@ async fn only_waits_are_observed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_dropped_want_leaves_the_queue() {
-    let (pool, _fake) = pool(Limits::default());
+    let (pool, _fake) = pool(PoolLimits::default());
     let lease = first(&pool).await;
     let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
@@ -130,7 +130,7 @@ async fn a_dropped_want_leaves_the_queue() {
 
 #[tokio::test(start_paused = true)]
 async fn a_want_dropped_with_its_grant_unseen_gives_the_slot_back() {
-    let (pool, _fake) = pool(Limits::default());
+    let (pool, _fake) = pool(PoolLimits::default());
     let lease = first(&pool).await;
     let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
@@ -143,7 +143,7 @@ async fn a_want_dropped_with_its_grant_unseen_gives_the_slot_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_start_is_told_to_whoever_waits() {
-    let (pool, _fake) = pool(Limits::default());
+    let (pool, _fake) = pool(PoolLimits::default());
     let mut waiting = Box::pin(acquire(&pool, want(1)));
     assert!(waiting.as_mut().now_or_never().is_none());
     pool.start_failed(WorkerId(1), StartFailure::Failed("no luck".into()));
@@ -156,7 +156,7 @@ async fn a_failed_start_is_told_to_whoever_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn time_passes_for_the_policy() {
-    let (pool, fake) = pool(Limits::default());
+    let (pool, fake) = pool(PoolLimits::default());
     let since = Instant::now();
     let lease = first(&pool).await;
     let refused = acquire(&pool, want(1)).await.expect_err("at its deadline");
@@ -169,7 +169,7 @@ async fn time_passes_for_the_policy() {
 
 #[tokio::test(start_paused = true)]
 async fn stop_all_waits_until_everything_is_gone() {
-    let (pool, fake) = pool(Limits::default());
+    let (pool, fake) = pool(PoolLimits::default());
     let lease = first(&pool).await;
     let mut stopping = Box::pin(pool.stop_all(StopReason::Drained));
     assert!(stopping.as_mut().now_or_never().is_none());
@@ -183,7 +183,7 @@ async fn stop_all_waits_until_everything_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn quiet_is_when_nothing_is_in_flight_and_nobody_waits() {
-    let (pool, _fake) = pool(Limits::default());
+    let (pool, _fake) = pool(PoolLimits::default());
     pool.quiet().await;
     let lease = first(&pool).await;
     let mut quiet = Box::pin(pool.quiet());
@@ -194,7 +194,7 @@ async fn quiet_is_when_nothing_is_in_flight_and_nobody_waits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_spoiled_worker_serves_nobody_else() {
-    let (pool, fake) = pool(Limits::default());
+    let (pool, fake) = pool(PoolLimits::default());
     let lease = first(&pool).await;
     lease.give_up();
     assert_eq!(
@@ -211,7 +211,7 @@ async fn a_spoiled_worker_serves_nobody_else() {
 /// The timer task holds no handle: when the last one goes, it ends.
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_nobody_has_is_gone() {
-    let (pool, fake) = pool(Limits::default());
+    let (pool, fake) = pool(PoolLimits::default());
     drop(pool);
     tokio::time::sleep(Duration::from_secs(7200)).await;
     assert_eq!(Arc::strong_count(&fake), 1);
@@ -219,7 +219,7 @@ async fn a_pool_that_nobody_has_is_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_spare_becomes_the_worker_that_someone_wants() {
-    let (pool, fake) = pool(Limits::default());
+    let (pool, fake) = pool(PoolLimits::default());
     let mut spare = want(9);
     let facts = KeyFacts {
         tenant: TenantId::new(""),

@@ -49,7 +49,7 @@ pub struct WorkerView {
     pub is_pinned: bool,
     /// Requests it was given since its start.
     pub requests: u64,
-    /// Since its start.
+    /// Time since the worker's start.
     pub age: Duration,
     /// Since nothing is in flight; `None` while something is.
     pub idle_for: Option<Duration>,
@@ -79,9 +79,9 @@ pub struct Snapshot {
 pub struct OpenCircuit {
     /// The server whose starts are refused.
     pub server: ServerName,
-    /// For whom; `None` for everyone.
+    /// The tenant for whom starts are refused; `None` for everyone.
     pub tenant: Option<TenantId>,
-    /// How many keys of it failed to start.
+    /// How many keys of the server or tenant failed to start.
     pub failing_keys: usize,
     /// For how much longer.
     pub retry_in: Duration,
@@ -90,7 +90,7 @@ pub struct OpenCircuit {
 /// A configuration of a tenant whose starts keep failing: one key, that is.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct OpenConfiguration {
-    /// Of which server.
+    /// The server whose starts fail.
     pub server: ServerName,
     /// The tenant.
     pub tenant: TenantId,

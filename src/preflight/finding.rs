@@ -14,7 +14,7 @@ pub enum Weight {
 /// Something that was found.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finding {
-    /// How much it matters.
+    /// How much the finding matters.
     pub weight: Weight,
     /// The keys that lead to it in pool.toml.
     pub key: Vec<String>,

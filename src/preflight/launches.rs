@@ -8,7 +8,7 @@ use crate::tenancy::DryRun;
 
 /// The launch of one server's command, as far as it can be foreseen.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Launch {
+pub struct ForeseenLaunch {
     /// The server.
     pub server: ServerName,
     /// What the start will come to.
@@ -17,7 +17,7 @@ pub struct Launch {
 
 /// For each server what a start of its command will come to, in the environment of this process. Looks at files, so that
 /// it may block.
-pub fn launches(config: &Config) -> Vec<Launch> {
+pub fn launches(config: &Config) -> Vec<ForeseenLaunch> {
     let dry_run = DryRun::of(config);
     let servers = config.servers.iter();
     // One without a command is a mistake of the file.
@@ -26,7 +26,7 @@ pub fn launches(config: &Config) -> Vec<Launch> {
         .map(|(name, server)| {
             let args = words(&server.args);
             let (spec, installs) = (dry_run.spec(name, server), dry_run.installs(server));
-            Launch {
+            ForeseenLaunch {
                 server: name.clone(),
                 forecast: LaunchForecast::of(name, server, &spec, &args, installs),
             }
@@ -43,8 +43,8 @@ fn words(args: &[Arg]) -> Vec<Option<&str>> {
     words.collect()
 }
 
-impl Launch {
-    /// What is to be said of it beside what it is.
+impl ForeseenLaunch {
+    /// The finding that the forecast comes to, if there is anything to be said.
     pub(super) fn finding(&self) -> Option<Finding> {
         let (weight, message) = match &self.forecast {
             LaunchForecast::Refused(why) => {

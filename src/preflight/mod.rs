@@ -20,7 +20,7 @@ use crate::config::Config;
 
 pub use finding::{Finding, Weight};
 pub use host::state_key;
-pub use launches::{Launch, launches};
+pub use launches::{ForeseenLaunch, launches};
 pub use secrets::printed;
 pub use sources::seen_by_installs;
 
@@ -34,7 +34,7 @@ pub fn findings(config: &Config) -> Vec<Finding> {
 /// What is found of the starts of the servers' commands, and of where their packages come from.
 pub fn of_launches(config: &Config) -> Vec<Finding> {
     let launches = launches(config);
-    let of_each = launches.iter().filter_map(Launch::finding);
+    let of_each = launches.iter().filter_map(ForeseenLaunch::finding);
     let mut findings: Vec<_> = of_each.collect();
     findings.extend(sources::findings(config, &launches));
     findings

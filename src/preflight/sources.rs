@@ -8,7 +8,7 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use super::finding::{Finding, Weight, path};
-use super::launches::Launch;
+use super::launches::ForeseenLaunch;
 use crate::config::Config;
 use crate::config::downloads::{Family, Kind, Word, downloaders, kind};
 use crate::ids::ServerName;
@@ -24,7 +24,7 @@ const FIRST_LINE: u64 = 256;
 
 /// What workers may download from elsewhere than stdiopool's own environment says, beside what is refused for that. Looks
 /// at files, so that it may block.
-pub(super) fn findings(config: &Config, launches: &[Launch]) -> Vec<Finding> {
+pub(super) fn findings(config: &Config, launches: &[ForeseenLaunch]) -> Vec<Finding> {
     let dry_run = DryRun::of(config);
     let mut findings = Vec::new();
     let mut opaque = Opaque::default();

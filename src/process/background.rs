@@ -5,13 +5,13 @@ use std::io;
 
 use nix::unistd::{Pid, getsid};
 
-use super::scheduling::{LONG_TURN, TURN, set_turn};
+use super::scheduling::{LONG_SLICE, SLICE, set_slice};
 
 /// Niceness of a session whose processes go behind: a ninth of the usual weight.
 const BEHIND: &str = "10";
 const USUAL: &str = "0";
 
-/// Lets processes go behind all others of the host, or as usual again. Their threads have long turns then, which whoever has
+/// Lets processes go behind all others of the host, or as usual again. Their threads have long time slices then, which whoever has
 /// short ones may interrupt (Linux 6.12), and their sessions, where the kernel groups by sessions, a ninth of the weight.
 /// Whatever they start goes with them. Sessions whose leader is none of them are not theirs and stay as they are, and so do
 /// threads and sessions for which somebody else chose. Both take no right for processes of the own user.
@@ -21,7 +21,7 @@ const USUAL: &str = "0";
 pub(crate) fn set_background(pids: &[u32], is_background: bool) -> io::Result<()> {
     let mut outcome = Ok(());
     for pid in pids {
-        let done = set_turns(*pid, is_background).and_then(|()| set_session(*pid, is_background));
+        let done = set_slices(*pid, is_background).and_then(|()| set_session(*pid, is_background));
         match done {
             // Ended meanwhile.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
@@ -33,15 +33,15 @@ pub(crate) fn set_background(pids: &[u32], is_background: bool) -> io::Result<()
     outcome
 }
 
-fn set_turns(pid: u32, is_background: bool) -> io::Result<()> {
+fn set_slices(pid: u32, is_background: bool) -> io::Result<()> {
     let (usual, meant) = match is_background {
-        true => (TURN, LONG_TURN),
-        false => (LONG_TURN, TURN),
+        true => (SLICE, LONG_SLICE),
+        false => (LONG_SLICE, SLICE),
     };
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let name = thread?.file_name();
         if let Some(thread) = name.to_str().and_then(|name| name.parse().ok()) {
-            set_turn(thread, usual, meant)?;
+            set_slice(thread, usual, meant)?;
         }
     }
     Ok(())
@@ -76,9 +76,9 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use super::*;
-    use crate::process::scheduling::turn_of;
+    use crate::process::scheduling::slice_of;
 
-    /// A process in a session of its own that has short turns.
+    /// A process in a session of its own that has short time slices.
     #[allow(
         unsafe_code,
         clippy::disallowed_methods,
@@ -89,7 +89,7 @@ mod tests {
         command.arg("60").stdin(Stdio::null());
         let prepare = || {
             nix::unistd::setsid()?;
-            crate::process::take_short_turns()
+            crate::process::take_short_slices()
         };
         // SAFETY: both are system calls alone.
         unsafe { command.pre_exec(prepare) };
@@ -106,18 +106,18 @@ mod tests {
         let mut sleeper = sleeper();
         let pid = sleeper.id();
         let thread = pid.cast_signed();
-        let short = turn_of(thread).expect("it is there");
+        let short = slice_of(thread).expect("it is there");
         let is_grouped = niceness(pid).is_some();
         set_background(&[pid], true).expect("it may");
-        let long = turn_of(thread).expect("it is there");
+        let long = slice_of(thread).expect("it is there");
         // An older kernel tells 0 always.
         assert!(
-            short == 0 || (short, long) == (TURN, LONG_TURN),
+            short == 0 || (short, long) == (SLICE, LONG_SLICE),
             "{short} {long}"
         );
         assert!(!is_grouped || niceness(pid).as_deref() == Some(BEHIND));
         set_background(&[pid, u32::MAX >> 1], false).expect("one that is not there is passed over");
-        assert_eq!(turn_of(thread).expect("it is there"), short);
+        assert_eq!(slice_of(thread).expect("it is there"), short);
         assert!(!is_grouped || niceness(pid).as_deref() == Some(USUAL));
         sleeper.kill().expect("killed");
         sleeper.wait().expect("gone");

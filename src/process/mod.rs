@@ -28,7 +28,7 @@ pub(crate) use own::{close_all_but, close_from_3, keep_private};
 pub(crate) use pidfd::open_pidfd;
 pub(crate) use privileges::{give_up_all_privileges, give_up_privileges};
 pub(crate) use reaping::reap_one;
-pub(crate) use scheduling::{take_precedence, take_precedence_of_session, take_short_turns};
+pub(crate) use scheduling::{take_precedence, take_precedence_of_session, take_short_slices};
 pub(crate) use shared_memory::share_memory;
 pub(crate) use subordinate::{take_subordinate_users, try_subordinate_users_if_asked};
 pub(crate) use table::{Process, ProcessTable, RunState, kill};

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use nix::unistd::{getpid, getsid};
 
-/// How long a turn is, in nanoseconds; without this 1.4 ms on two processors, 2.8 on eight.
-pub(super) const TURN: u64 = 300_000;
-/// How long a turn of a process is that goes behind others, in nanoseconds: whoever has a shorter one may interrupt it.
-pub(super) const LONG_TURN: u64 = 3_000_000;
+/// How long a time slice is, in nanoseconds; without this 1.4 ms on two processors, 2.8 on eight.
+pub(super) const SLICE: u64 = 300_000;
+/// How long a time slice of a process is that goes behind others, in nanoseconds: whoever has a shorter one may interrupt it.
+pub(super) const LONG_SLICE: u64 = 3_000_000;
 /// Niceness of the supervisor's threads and of its session: nine times the weight of a process with 0.
 const PRECEDENCE: i32 = -10;
 /// The thread that asks.
@@ -19,28 +19,28 @@ const RESET_ON_FORK: u64 = 1;
 /// Niceness of the session that this process is of, where the kernel groups by sessions (sched(7), "The autogroup feature").
 const OF_SESSION: &str = "/proc/self/autogroup";
 
-/// Makes the turns short that the kernel gives this thread, and all that it starts, where others want the processor too: a
-/// call passes client, supervisor and worker, and at each may wait for the turn of a busy neighbour to end. Linux takes
-/// `sched_runtime` of a normal thread for the length of its turn, 0.1 to 100 ms, from 6.12 on; before, it means nothing.
+/// Makes the time slices short that the kernel gives this thread, and all that it starts, where others want the processor too: a
+/// call passes client, supervisor and worker, and at each may wait for the time slice of a busy neighbour to end. Linux takes
+/// `sched_runtime` of a normal thread for the length of its time slice, 0.1 to 100 ms, from 6.12 on; before, it means nothing.
 /// A thread with another policy than the normal one stays as it is.
 ///
 /// # Errors
 /// When the kernel refuses it.
-pub(crate) fn take_short_turns() -> io::Result<()> {
+pub(crate) fn take_short_slices() -> io::Result<()> {
     let mut attr = scheduling(OWN)?;
     if i64::from(attr.sched_policy) != i64::from(libc::SCHED_OTHER) {
         return Ok(());
     }
-    attr.sched_runtime = TURN;
+    attr.sched_runtime = SLICE;
     schedule_as(OWN, &attr)
 }
 
-/// Gives a thread of the normal policy turns of that length if its turns are as long as they `had` to be, in nanoseconds.
-/// Kernels that have one length for all turns tell 0, and leave it.
+/// Gives a thread of the normal policy time slices of that length, in nanoseconds, if they are as long as they `had` to be.
+/// Kernels that have one length for all time slices tell 0, and leave them.
 ///
 /// # Errors
 /// When the kernel refuses it: the thread is gone, or another user's and this process has not CAP_SYS_NICE.
-pub(super) fn set_turn(thread: libc::pid_t, had: u64, length: u64) -> io::Result<()> {
+pub(super) fn set_slice(thread: libc::pid_t, had: u64, length: u64) -> io::Result<()> {
     let mut attr = scheduling(thread)?;
     if i64::from(attr.sched_policy) != i64::from(libc::SCHED_OTHER) || attr.sched_runtime != had {
         return Ok(());
@@ -49,9 +49,9 @@ pub(super) fn set_turn(thread: libc::pid_t, had: u64, length: u64) -> io::Result
     schedule_as(thread, &attr)
 }
 
-/// How long a thread's turns are, in nanoseconds; 0 where the kernel does not tell.
+/// How long a thread's time slices are, in nanoseconds; 0 where the kernel does not tell.
 #[cfg(test)]
-pub(super) fn turn_of(thread: libc::pid_t) -> io::Result<u64> {
+pub(super) fn slice_of(thread: libc::pid_t) -> io::Result<u64> {
     Ok(scheduling(thread)?.sched_runtime)
 }
 
@@ -76,7 +76,7 @@ fn scheduling(thread: libc::pid_t) -> io::Result<libc::sched_attr> {
 }
 
 /// Lets the runtime's threads go before workers and other processes, thread by thread: each calls this when it starts. What
-/// a thread starts (threads, processes) begins with the usual niceness and turns again. A thread whose policy or niceness
+/// a thread starts (threads, processes) begins with the usual niceness and usual time slices. A thread whose policy or niceness
 /// somebody chose stays as it is.
 ///
 /// # Errors
@@ -116,16 +116,16 @@ mod tests {
 
     #[test]
     fn turns_are_short_where_the_kernel_knows_of_them() {
-        let turn = || scheduling(OWN).expect("it is told").sched_runtime;
-        // In a thread of its own: others' turns stay as they are.
-        let turns = std::thread::spawn(move || {
-            let before = turn();
-            take_short_turns().expect("it may");
-            (before, turn())
+        let slice = || scheduling(OWN).expect("it is told").sched_runtime;
+        // In a thread of its own: others' time slices stay as they are.
+        let slices = std::thread::spawn(move || {
+            let before = slice();
+            take_short_slices().expect("it may");
+            (before, slice())
         });
-        match turns.join().expect("no panic") {
+        match slices.join().expect("no panic") {
             (0, after) => assert_eq!(after, 0, "an older kernel"),
-            (_, after) => assert_eq!(after, TURN),
+            (_, after) => assert_eq!(after, SLICE),
         }
     }
 

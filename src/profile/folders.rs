@@ -19,7 +19,7 @@ const BROAD: [&str; 18] = [
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Covering {
     pub(super) path: PathBuf,
-    /// What was done below it, or to it.
+    /// What was done to the folder, or below it.
     pub(super) uses: Vec<(PathBuf, FileUse)>,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn covering(files: &BTreeMap<PathBuf, FileUse>) -> Folders {
     }
 }
 
-/// Whether something has to be listed for it. Programs ask of many folders on the way to a file
+/// Whether something has to be listed for what was done. Programs ask of many folders on the way to a file
 /// whether they are there; those above a listed path are.
 fn is_needed(it: &FileUse) -> bool {
     match it.usage {

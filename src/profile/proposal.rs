@@ -18,7 +18,7 @@ const MIB: u64 = 1 << 20;
 pub struct Reason<T> {
     /// The value.
     pub value: T,
-    /// What it is for, in a few words.
+    /// The purpose of the value, in a few words.
     pub why: String,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// What is done to a file or folder. The later in this order, the more it takes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Use {
-    /// Whether there is one was asked, or what it is.
+    /// A look at a file: whether there is one, or what it is.
     Look,
     /// A file was opened to be read, or executed.
     Read,
@@ -42,7 +42,7 @@ pub enum Seen {
     Denied {
         /// The path, absolute.
         path: PathBuf,
-        /// What was tried.
+        /// What the process tried with the file.
         usage: Use,
     },
     /// Something of the host that no key gives a strict server: a device, `/sys`, an abstract socket.

@@ -9,7 +9,7 @@ use serde::ser::Error as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::scan::{Listed, Members, members};
+use super::scan::{EnvelopeMembers, Listed, members};
 
 /// A JSON value as it stands in a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -69,8 +69,8 @@ pub struct Envelope<'a> {
     pub listed: Option<Listed<'a>>,
 }
 
-impl<'a> From<Members<'a>> for Envelope<'a> {
-    fn from(found: Members<'a>) -> Self {
+impl<'a> From<EnvelopeMembers<'a>> for Envelope<'a> {
+    fn from(found: EnvelopeMembers<'a>) -> Self {
         Self {
             jsonrpc: found.jsonrpc.map(Cow::Borrowed),
             id: found.id.map(RawJson),
@@ -233,7 +233,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Whether it is a notification whose method is one of requests: it asks for something and wants no answer, so that
+    /// Whether the message is a notification whose method is one of requests: it asks for something and wants no answer, so that
     /// nobody would be told what became of it (JSON-RPC 2.0, section 4.1; the methods of MCP's notifications all begin
     /// with `notifications/`).
     pub fn lacks_id(&self) -> bool {
@@ -241,7 +241,7 @@ impl<'a> Envelope<'a> {
         self.id.is_none() && method.is_some_and(|method| !method.starts_with("notifications/"))
     }
 
-    /// Whether it asks, tells or answers.
+    /// Whether the message asks, tells or answers.
     pub fn kind(&self) -> Kind {
         match (&self.method, self.id) {
             (None, _) => Kind::Response,

@@ -29,7 +29,7 @@ pub struct Scanned {
     pub has_method: bool,
     /// Whether there was a member `result` or `error`: then it was an answer.
     pub has_answer: bool,
-    /// Whether it ended within a string: a quote too many or too few.
+    /// Whether the text ended within a string: a quote too many or too few.
     pub ends_in_string: bool,
 }
 

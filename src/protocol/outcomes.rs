@@ -48,7 +48,7 @@ macro_rules! reasons {
                 match self { $(Self::$variant => ToldBy::$told,)* }
             }
 
-            /// When it is given, for people.
+            /// The situation in which the reason is given, for people.
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*),)* }
             }
@@ -169,7 +169,7 @@ macro_rules! faults {
                 match self { $(Self::$variant => $code,)* }
             }
 
-            /// When it is given, for people.
+            /// The situation in which the fault is told, for people.
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*),)* }
             }
@@ -210,7 +210,7 @@ macro_rules! http_refusals {
                 match self { $(Self::$variant => $status,)* }
             }
 
-            /// When it is given, for people.
+            /// The situation in which the refusal is given, for people.
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*),)* }
             }
@@ -250,7 +250,7 @@ macro_rules! exits {
                 match self { $(Self::$variant => ExitClass::$class,)* }
             }
 
-            /// When it is given, for people.
+            /// The situation in which the reason is given, for people.
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*),)* }
             }
@@ -328,7 +328,7 @@ macro_rules! api_reasons {
                 match self { $(Self::$variant => $status,)* }
             }
 
-            /// When it is given, for people.
+            /// The situation in which the reason is given, for people.
             pub const fn about(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($doc),*),)* }
             }

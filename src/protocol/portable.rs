@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 120;
 /// Longest number that goes on, in bytes.
 const MAX_NUMBER: usize = 1000;
 
-/// What `\u` and four digits are replaced with where they stand for half a pair of surrogates.
+/// The replacement for `\u` and four digits that are half a pair of surrogates.
 const REPLACEMENT: &str = "\\ufffd";
 
 /// Why a JSON text cannot go on.

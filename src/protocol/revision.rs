@@ -51,7 +51,7 @@ impl Revision {
         Self::parse(asked).map_or(worker, |asked| asked.min(worker))
     }
 
-    /// Whether its clients take an event with an id and no data, with which streams begin since 2025-11-25
+    /// Whether clients of the revision take an event with an id and no data, with which streams begin since 2025-11-25
     /// (basic/transports, "Sending Messages to the Server"). Clients of older revisions try to read it as a message.
     pub const fn has_first_events(self) -> bool {
         matches!(self, Self::V2025_11_25)

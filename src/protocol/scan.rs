@@ -16,7 +16,7 @@ const PLAIN_NUMBER: usize = 200;
 
 /// The members of a message: each as it stands there, quotes included.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Members<'a> {
+pub(super) struct EnvelopeMembers<'a> {
     /// Without its quotes.
     pub(super) jsonrpc: Option<&'a str>,
     pub(super) id: Option<&'a str>,
@@ -25,9 +25,9 @@ pub(super) struct Members<'a> {
     pub(super) params: Option<&'a str>,
     pub(super) result: Option<&'a str>,
     pub(super) error: Option<&'a str>,
-    /// What is in `params`, if they are an object.
+    /// The members of `params`, if they are an object.
     pub(super) listed: Option<Listed<'a>>,
-    /// Whether it has members beside these.
+    /// The message has members beside these.
     pub(super) has_others: bool,
     /// Whether a text in it has a surrogate's escape, or a number is long: decoders differ on some of those.
     pub(super) is_doubtful: bool,
@@ -88,9 +88,9 @@ impl<'a> Listed<'a> {
 }
 
 /// The members of a message that is an object; `None` if it is left to others to judge.
-pub(super) fn members(text: &str) -> Option<Members<'_>> {
+pub(super) fn members(text: &str) -> Option<EnvelopeMembers<'_>> {
     let mut scan = Scan::of(text);
-    let mut found = Members::default();
+    let mut found = EnvelopeMembers::default();
     scan.blanks();
     scan.expect(b'{')?;
     scan.blanks();

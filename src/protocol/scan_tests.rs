@@ -26,7 +26,7 @@ fn agrees(text: &str) -> bool {
 }
 
 /// The members listed of `params` are those that `serde_json` reads there.
-fn listed_as_read(found: &Members<'_>) {
+fn listed_as_read(found: &EnvelopeMembers<'_>) {
     let is_object = found.params.is_some_and(|params| params.starts_with('{'));
     assert!(is_object || found.listed.is_none());
     let (Some(params), Some(listed)) = (found.params, &found.listed) else {

@@ -44,8 +44,7 @@ struct Entry {
     info: ServerInfo,
     at: Instant,
     edition: Edition,
-    /// In the words of either era.
-    lists: FxHashMap<(Era, Listing), Arc<Text>>,
+    lists: FxHashMap<ListKey, Arc<Text>>,
     /// The whole list of tools, as far as rules look at it.
     tools: Option<Arc<ToolList>>,
     /// Tools that can be called twice. Kept when the list goes: a tool that could be, can be.
@@ -70,8 +69,21 @@ impl Deref for Text {
     }
 }
 
-/// The key of an entry: a launch identity, and its tenant.
-pub(crate) type CatalogKey<'a> = (&'a TenantId, PoolKey);
+/// The key of an entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CatalogKey<'a> {
+    pub(crate) tenant: &'a TenantId,
+    /// The identity of the launch.
+    pub(crate) identity: PoolKey,
+}
+
+/// Which list of a server is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct ListKey {
+    /// The era in whose words the list is.
+    pub(crate) era: Era,
+    pub(crate) listing: Listing,
+}
 
 #[derive(Debug)]
 struct Tables {
@@ -107,20 +119,19 @@ impl Catalog {
     pub(crate) fn list(
         &self,
         key: CatalogKey<'_>,
-        era: Era,
-        listing: Listing,
+        list: ListKey,
         max_age: Duration,
     ) -> Option<Arc<Text>> {
         let mut tables = self.0.lock();
-        tables
-            .fresh(key, max_age)?
-            .lists
-            .get(&(era, listing))
-            .cloned()
+        tables.fresh(key, max_age)?.lists.get(&list).cloned()
     }
 
     /// A worker has introduced itself.
-    pub(crate) fn introduced(&self, (tenant, identity): CatalogKey<'_>, info: &ServerInfo) {
+    pub(crate) fn introduced(
+        &self,
+        CatalogKey { tenant, identity }: CatalogKey<'_>,
+        info: &ServerInfo,
+    ) {
         let mut tables = self.0.lock();
         let now = Instant::now();
         match tables.entries.get(tenant, &identity) {
@@ -157,7 +168,10 @@ impl Catalog {
     }
 
     /// The edition that a list asked for now will belong to.
-    pub(crate) fn edition(&self, (tenant, identity): CatalogKey<'_>) -> Option<Edition> {
+    pub(crate) fn edition(
+        &self,
+        CatalogKey { tenant, identity }: CatalogKey<'_>,
+    ) -> Option<Edition> {
         let tables = self.0.lock();
         tables
             .entries
@@ -169,9 +183,9 @@ impl Catalog {
     /// remembered, which is said once: each client that asks for it costs a request to a worker.
     pub(crate) fn listed(
         &self,
-        (tenant, identity): CatalogKey<'_>,
+        CatalogKey { tenant, identity }: CatalogKey<'_>,
         edition: Edition,
-        (era, listing): (Era, Listing),
+        list: ListKey,
         result: &[u8],
     ) {
         if result.len() > MAX_LIST {
@@ -181,7 +195,7 @@ impl Catalog {
             {
                 drop(tables);
                 tracing::warn!(
-                    %tenant, bytes = result.len(), limit = MAX_LIST, list = listing.method(),
+                    %tenant, bytes = result.len(), limit = MAX_LIST, list = list.listing.method(),
                     "a server's list is too long to be remembered: a worker is asked for it each time"
                 );
             }
@@ -196,7 +210,7 @@ impl Catalog {
             return;
         }
         // Read before the lock is taken: other tenants wait for it.
-        let repeatable = match (listing, std::str::from_utf8(result)) {
+        let repeatable = match (list.listing, std::str::from_utf8(result)) {
             (Listing::Tools, Ok(text)) => Some(repeatable_tools(text)),
             _ => None,
         };
@@ -210,12 +224,12 @@ impl Catalog {
             Ok(text) => text,
             Err(full) => {
                 drop(tables);
-                tracing::debug!(%tenant, list = listing.method(), "a list is not remembered: {full}");
+                tracing::debug!(%tenant, list = list.listing.method(), "a list is not remembered: {full}");
                 return;
             }
         };
         if let Some(entry) = tables.entries.get(tenant, &identity) {
-            entry.lists.insert((era, listing), text);
+            entry.lists.insert(list, text);
             entry.repeatable = repeatable.unwrap_or(std::mem::take(&mut entry.repeatable));
         }
     }
@@ -229,7 +243,7 @@ impl Catalog {
     /// All pages of its tools were read, since that edition began.
     pub(crate) fn keep_tools(
         &self,
-        (tenant, identity): CatalogKey<'_>,
+        CatalogKey { tenant, identity }: CatalogKey<'_>,
         edition: Edition,
         list: &Arc<ToolList>,
     ) {
@@ -241,7 +255,11 @@ impl Catalog {
     }
 
     /// Whether a tool can be called twice by what its server said of it.
-    pub(crate) fn is_repeatable(&self, (tenant, identity): CatalogKey<'_>, tool: &str) -> bool {
+    pub(crate) fn is_repeatable(
+        &self,
+        CatalogKey { tenant, identity }: CatalogKey<'_>,
+        tool: &str,
+    ) -> bool {
         let tables = self.0.lock();
         let entry = tables.entries.peek(tenant, &identity);
         entry.is_some_and(|entry| entry.repeatable.iter().any(|name| name == tool))
@@ -260,13 +278,13 @@ impl Catalog {
     /// A worker says that some of its lists have changed.
     pub(crate) fn changed(
         &self,
-        (tenant, identity): CatalogKey<'_>,
+        CatalogKey { tenant, identity }: CatalogKey<'_>,
         is_meant: impl Fn(Listing) -> bool,
     ) {
         let mut tables = self.0.lock();
         if let Some(entry) = tables.entries.get(tenant, &identity) {
             entry.edition = entry.edition.next();
-            entry.lists.retain(|(_, listing), _| !is_meant(*listing));
+            entry.lists.retain(|list, _| !is_meant(list.listing));
             entry.tools.take_if(|_| is_meant(Listing::Tools));
         }
     }
@@ -279,7 +297,11 @@ impl Edition {
 }
 
 impl Tables {
-    fn fresh(&mut self, (tenant, identity): CatalogKey<'_>, max_age: Duration) -> Option<&Entry> {
+    fn fresh(
+        &mut self,
+        CatalogKey { tenant, identity }: CatalogKey<'_>,
+        max_age: Duration,
+    ) -> Option<&Entry> {
         let entry = self.entries.get(tenant, &identity)?;
         if entry.at.elapsed() >= max_age {
             self.entries.take(tenant, &identity);
@@ -321,7 +343,7 @@ mod tests {
     use super::*;
 
     fn catalog() -> Catalog {
-        Catalog::new(Ledger::new(crate::held::Limits {
+        Catalog::new(Ledger::new(crate::held::HeldLimits {
             of_tenant: 64 << 20,
             of_all: 64 << 20,
         }))
@@ -343,30 +365,46 @@ mod tests {
 
     fn key(n: u8) -> CatalogKey<'static> {
         static TENANT: LazyLock<TenantId> = LazyLock::new(|| TenantId::new("t"));
-        (&TENANT, PoolKey([n; 16]))
+        CatalogKey {
+            tenant: &TENANT,
+            identity: PoolKey([n; 16]),
+        }
+    }
+
+    fn of(listing: Listing) -> ListKey {
+        ListKey {
+            era: Era::default(),
+            listing,
+        }
     }
 
     #[test]
     fn many_identities_of_one_tenant_leave_anothers_and_long_lists_are_not_remembered() {
         let (catalog, other) = (catalog(), TenantId::new("other"));
-        let (theirs, tools) = ((&other, PoolKey([0; 16])), (Era::default(), Listing::Tools));
+        let tools = of(Listing::Tools);
+        let theirs = CatalogKey {
+            tenant: &other,
+            identity: PoolKey([0; 16]),
+        };
         catalog.introduced(theirs, &server_info("1"));
         let edition = catalog.edition(theirs).expect("known");
         catalog.listed(theirs, edition, tools, b"{}");
         for n in 0..2 * ENTRIES.of_tenant {
             let mut identity = [0; 16];
             identity[..8].copy_from_slice(&(n as u64).to_le_bytes());
-            catalog.introduced((key(0).0, PoolKey(identity)), &server_info("1"));
+            let identity = PoolKey(identity);
+            let own = CatalogKey { identity, ..key(0) };
+            catalog.introduced(own, &server_info("1"));
         }
         assert_eq!(catalog.0.lock().entries.len(), ENTRIES.of_tenant + 1);
-        let list = || catalog.list(theirs, tools.0, tools.1, HOUR);
+        let list = || catalog.list(theirs, tools, HOUR);
         assert_eq!(bytes(&list()), Some(&b"{}"[..]));
         catalog.listed(theirs, edition, tools, &vec![b'x'; MAX_LIST + 1]);
         assert_eq!(bytes(&list()), Some(&b"{}"[..]), "as it was");
         let entries = &catalog.0.lock().entries;
         assert!(
             entries
-                .peek(theirs.0, &theirs.1)
+                .peek(theirs.tenant, &theirs.identity)
                 .expect("there")
                 .said_too_long
         );
@@ -378,26 +416,23 @@ mod tests {
         assert!(catalog.server_info(key(1), HOUR).is_none());
         catalog.introduced(key(1), &server_info("1"));
         let edition = catalog.edition(key(1)).expect("known");
-        catalog.listed(key(1), edition, (Era::default(), Listing::Tools), b"{}");
+        catalog.listed(key(1), edition, of(Listing::Tools), b"{}");
         assert!(catalog.server_info(key(1), HOUR).is_some());
         assert_eq!(
-            bytes(&catalog.list(key(1), Era::default(), Listing::Tools, HOUR)),
+            bytes(&catalog.list(key(1), of(Listing::Tools), HOUR)),
             Some(&b"{}"[..])
         );
         assert_eq!(
-            bytes(&catalog.list(key(1), Era::default(), Listing::Prompts, HOUR)),
+            bytes(&catalog.list(key(1), of(Listing::Prompts), HOUR)),
             None
         );
         assert_eq!(
-            bytes(&catalog.list(key(2), Era::default(), Listing::Tools, HOUR)),
+            bytes(&catalog.list(key(2), of(Listing::Tools), HOUR)),
             None,
             "another's"
         );
         tokio::time::advance(HOUR).await;
-        assert_eq!(
-            bytes(&catalog.list(key(1), Era::default(), Listing::Tools, HOUR)),
-            None
-        );
+        assert_eq!(bytes(&catalog.list(key(1), of(Listing::Tools), HOUR)), None);
         assert!(catalog.server_info(key(1), HOUR).is_none());
     }
 
@@ -406,54 +441,32 @@ mod tests {
         let catalog = catalog();
         catalog.introduced(key(1), &server_info("1"));
         let before = catalog.edition(key(1)).expect("known");
-        catalog.listed(key(1), before, (Era::default(), Listing::Tools), b"old");
-        catalog.listed(key(1), before, (Era::default(), Listing::Prompts), b"kept");
+        catalog.listed(key(1), before, of(Listing::Tools), b"old");
+        catalog.listed(key(1), before, of(Listing::Prompts), b"kept");
         catalog.changed(key(1), |listing| listing == Listing::Tools);
-        catalog.listed(
-            key(1),
-            before,
-            (Era::default(), Listing::Tools),
-            b"asked before",
-        );
-        assert_eq!(
-            bytes(&catalog.list(key(1), Era::default(), Listing::Tools, HOUR)),
-            None
-        );
-        assert!(
-            catalog
-                .list(key(1), Era::default(), Listing::Prompts, HOUR)
-                .is_some()
-        );
+        catalog.listed(key(1), before, of(Listing::Tools), b"asked before");
+        assert_eq!(bytes(&catalog.list(key(1), of(Listing::Tools), HOUR)), None);
+        assert!(catalog.list(key(1), of(Listing::Prompts), HOUR).is_some());
         let now = catalog.edition(key(1)).expect("known");
-        catalog.listed(key(1), now, (Era::default(), Listing::Tools), b"new");
+        catalog.listed(key(1), now, of(Listing::Tools), b"new");
         assert_eq!(
-            bytes(&catalog.list(key(1), Era::default(), Listing::Tools, HOUR)),
+            bytes(&catalog.list(key(1), of(Listing::Tools), HOUR)),
             Some(&b"new"[..])
         );
 
         catalog.introduced(key(1), &server_info("1"));
         assert!(
-            catalog
-                .list(key(1), Era::default(), Listing::Tools, HOUR)
-                .is_some(),
+            catalog.list(key(1), of(Listing::Tools), HOUR).is_some(),
             "the same server"
         );
         catalog.introduced(key(1), &server_info("2"));
         assert_eq!(
-            bytes(&catalog.list(key(1), Era::default(), Listing::Tools, HOUR)),
+            bytes(&catalog.list(key(1), of(Listing::Tools), HOUR)),
             None,
             "another version"
         );
-        catalog.listed(
-            key(1),
-            now,
-            (Era::default(), Listing::Tools),
-            b"of the old version",
-        );
-        assert_eq!(
-            bytes(&catalog.list(key(1), Era::default(), Listing::Tools, HOUR)),
-            None
-        );
+        catalog.listed(key(1), now, of(Listing::Tools), b"of the old version");
+        assert_eq!(bytes(&catalog.list(key(1), of(Listing::Tools), HOUR)), None);
     }
 
     #[test]
@@ -462,16 +475,11 @@ mod tests {
         for n in 1..=2 {
             catalog.introduced(key(n), &server_info("1"));
             let edition = catalog.edition(key(n)).expect("known");
-            catalog.listed(
-                key(n),
-                edition,
-                (Era::default(), Listing::Tools),
-                b"the same",
-            );
+            catalog.listed(key(n), edition, of(Listing::Tools), b"the same");
         }
         let of = |n| {
             catalog
-                .list(key(n), Era::default(), Listing::Tools, HOUR)
+                .list(key(n), of(Listing::Tools), HOUR)
                 .expect("known")
         };
         assert!(Arc::ptr_eq(&of(1), &of(2)));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use crate::config::downloads::{Word, downloaders};
-use crate::config::{Arg, Launch, Server};
+use crate::config::{Arg, LaunchMode, Server};
 use crate::ids::ServerName;
 use crate::launch::packages::view::ViewError;
 use crate::launch::packages::{Installer, Request, Slot};
@@ -130,7 +130,7 @@ impl Start {
                 refused(why)
             }
         };
-        if server.launch == Launch::AsIs {
+        if server.launch == LaunchMode::AsIs {
             return plain("`launch = \"as-is\"`");
         }
         let run = match understand(&spec.program, args) {

@@ -56,7 +56,7 @@ impl DialectCache {
         self.of(program, Dialect::asks_in_requests)
     }
 
-    /// Whether its processes need longer than others before they answer.
+    /// Whether processes of the program need longer than others before they answer.
     pub(crate) fn is_slow(&self, program: ProgramId) -> bool {
         self.of(program, Dialect::is_slow)
     }

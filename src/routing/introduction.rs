@@ -12,7 +12,7 @@ pub(super) struct Introduction {
     pub(super) is_exclusive: bool,
     /// The worker's clients have roots, and it may ask for them.
     pub(super) has_own_roots: bool,
-    /// What tells it apart from workers that are told something else, roots aside.
+    /// Bytes that tell the worker apart from workers that are told something else, roots aside.
     pub(super) class: Vec<u8>,
 }
 

@@ -9,7 +9,7 @@ use crate::held::Ledger;
 /// The knowledge of all servers. Each part has its own small lock; none is held while another is taken.
 #[derive(Debug)]
 pub(crate) struct Knowledge {
-    /// What servers said of themselves, and their lists.
+    /// Introductions of servers, and their lists.
     pub(crate) catalog: Catalog,
     /// The eras that their programs speak.
     pub(crate) dialects: DialectCache,

@@ -31,6 +31,7 @@ mod roots;
 mod route;
 mod runtime_config;
 mod search;
+mod tool_facts;
 mod tool_list;
 
 pub use launch_forecast::LaunchForecast;
@@ -38,7 +39,7 @@ pub use plan::StartPlan;
 pub use runtime_config::RuntimeConfig;
 
 pub(crate) use bindings::{Misfit, Verdict, did_you_mean};
-pub(crate) use catalog::Edition;
+pub(crate) use catalog::{Edition, ListKey};
 pub(crate) use command::{NotStarted, Start, as_written};
 pub(crate) use dialects::DialectCache;
 pub(crate) use knowledge::Knowledge;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catalog::CatalogKey;
+use super::catalog::{CatalogKey, ListKey};
 use super::command::Start;
 use super::roots::RootsSlot;
 use super::runtime_config::RuntimeConfig;
-use crate::bridge::{ClientRoots, Era, Handshake};
+use crate::bridge::{ClientRoots, Era, Handshake, Listing};
 use crate::config::{Server, Share};
 use crate::ids::{PoolKey, ProgramId, ServerName, TenantId};
 use crate::launch::LaunchSpec;
@@ -25,7 +25,7 @@ pub struct StartPlan {
     pub server: ServerName,
     /// The tenant whose worker it is; `None` for a spare, which is nobody's yet.
     pub tenant: Option<TenantId>,
-    /// What its answers about itself depend on: its pool key, whichever session it belongs to.
+    /// The launch identity, on which the worker's answers about itself depend: its pool key, whichever session it belongs to.
     pub identity: PoolKey,
     /// The caller it was first started for, what they set themselves, and a fingerprint of the
     /// session: what its launch spec may depend on. `None` for a spare.
@@ -42,7 +42,7 @@ pub struct StartPlan {
     pub start: Start,
     /// The program that the worker runs.
     pub program: ProgramId,
-    /// What to tell it first.
+    /// The handshake with the worker.
     pub handshake: Handshake,
     /// Whether the program is known to understand that handshake.
     pub era_is_certain: bool,
@@ -54,7 +54,7 @@ pub struct StartPlan {
     pub lacks_roots: bool,
     /// No other process of its tenant and server with an equal launch spec is there.
     pub(crate) is_one_at_a_time: bool,
-    /// What tells it apart from workers with other roots, if its sessions have some.
+    /// The slot that tells the worker apart from workers with other roots, if its sessions have some.
     pub(crate) roots_slot: Option<RootsSlot>,
     /// How long the process may take to answer its first request.
     pub start_timeout: Duration,
@@ -66,7 +66,7 @@ pub struct StartPlan {
     pub options: worker::Options,
     /// Bytes of memory it may hold.
     pub max_memory: Option<u64>,
-    /// How long what it said of itself is remembered; `None`: not at all.
+    /// How long the worker's introduction and lists are remembered; `None`: not at all.
     pub catalog_age: Option<Duration>,
     /// A worker is started when a client connects, though its answer is known.
     pub starts_on_connect: bool,
@@ -74,7 +74,7 @@ pub struct StartPlan {
     pub stateful: bool,
     /// The worker serves more than one request: sessions keep their settings with it.
     pub keeps_attachments: bool,
-    /// Where its doings are counted.
+    /// The metrics of the worker's server.
     pub metrics: Arc<ServerMetrics>,
 }
 
@@ -169,9 +169,12 @@ impl StartPlan {
         }
     }
 
-    /// Where what it says of itself is remembered; `None` for a spare, which is nobody's.
+    /// The catalog's key of what the worker says of itself; `None` for a spare, which is nobody's.
     pub(crate) fn catalog_key(&self) -> Option<CatalogKey<'_>> {
-        Some((self.tenant.as_ref()?, self.identity))
+        Some(CatalogKey {
+            tenant: self.tenant.as_ref()?,
+            identity: self.identity,
+        })
     }
 
     /// How long that is remembered, and where; `None` if it is not.
@@ -192,6 +195,14 @@ impl StartPlan {
         self.handshake.words_for(is_stateless)
     }
 
+    /// That list as a caller with or without a session gets it.
+    pub(crate) fn list_for(&self, is_stateless: bool, listing: Listing) -> ListKey {
+        ListKey {
+            era: self.words_for(is_stateless),
+            listing,
+        }
+    }
+
     /// Whether the worker is a spare, of no tenant yet.
     pub fn is_spare(&self) -> bool {
         self.tenant.is_none()
@@ -202,7 +213,7 @@ impl StartPlan {
         self.tenant.as_ref().map_or("(spare)", TenantId::as_str)
     }
 
-    /// What is known of its package; `None` for one without, or when there are too many.
+    /// The installer's slot of the worker's package; `None` for a worker without one, or when there are too many.
     pub(crate) fn slot(&self, installer: &Arc<Installer>) -> Option<Arc<Slot>> {
         match &self.start {
             Start::Package(package) => package.slot(&self.server, installer),

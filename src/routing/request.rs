@@ -15,7 +15,7 @@ pub(crate) type KnownRoots<'a> = &'a (dyn Fn() -> Option<Arc<ClientRoots>> + Sen
 pub(crate) struct RouteRequest<'a> {
     /// The caller.
     pub(crate) principal: &'a Principal,
-    /// For which server.
+    /// The server that is asked.
     pub(crate) server: &'a ServerName,
     /// Names the session to its client: a credential.
     pub(crate) session_id: &'a str,

@@ -54,7 +54,7 @@ impl Route {
         self.reconsidered.load(Ordering::Relaxed)
     }
 
-    /// Whether its workers are started with the access token that is in force, if they take one.
+    /// Whether workers of the route are started with the access token that is in force, if they take one.
     pub(crate) fn has_fresh_token(
         &self,
         runtime: &RuntimeConfig,
@@ -66,7 +66,7 @@ impl Route {
             .has_fresh_token(tenant, server, &self.plan.spec)
     }
 
-    /// How its workers are spoken to.
+    /// The era in which workers of the route are spoken to.
     pub(crate) fn era(&self) -> Era {
         self.plan.handshake.era
     }

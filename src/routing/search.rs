@@ -28,7 +28,7 @@ pub(super) struct Search<'a> {
 }
 
 /// What is started.
-pub(super) struct Launch {
+pub(super) struct LaunchChoice {
     pub(super) spec: LaunchSpec,
     /// What the caller sets is part of `spec`.
     is_callers: bool,
@@ -69,7 +69,7 @@ impl<'a> Search<'a> {
     ///
     /// # Errors
     /// A [`Failure`] for the caller when its config does not make a launch spec.
-    pub(super) async fn launch(&self) -> Result<Launch, Failure> {
+    pub(super) async fn launch(&self) -> Result<LaunchChoice, Failure> {
         let (resolver, request) = (&self.runtime.resolver, self.request);
         let (user, session) = (request.principal, request.session_fingerprint);
         let own = self.own_config();
@@ -82,7 +82,7 @@ impl<'a> Search<'a> {
                 !plain.is_ok_and(|plain| plain.fingerprint() == spec.fingerprint())
             }
         };
-        Ok(Launch { spec, is_callers })
+        Ok(LaunchChoice { spec, is_callers })
     }
 
     /// How a worker that runs `program` is spoken to for the request.
@@ -155,7 +155,7 @@ impl<'a> Search<'a> {
     /// What the pool must know of the request's workers.
     pub(super) fn facts(
         &self,
-        launch: &Launch,
+        launch: &LaunchChoice,
         dialogue: &Dialogue,
         identity: &Identity,
     ) -> KeyFacts {
@@ -216,7 +216,7 @@ impl<'a> Search<'a> {
     /// How one of the request's workers is started; `is_one_at_a_time` as the pool was told.
     pub(super) fn plan(
         &self,
-        launch: Launch,
+        launch: LaunchChoice,
         dialogue: Dialogue,
         identity: &Identity,
         is_one_at_a_time: bool,
@@ -228,7 +228,7 @@ impl<'a> Search<'a> {
             server,
             ..
         } = *self;
-        let Launch { spec, is_callers } = launch;
+        let LaunchChoice { spec, is_callers } = launch;
         let handshake = dialogue.introduced.handshake;
         StartPlan {
             tenant: Some(request.tenant().clone()),

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::bindings::{NAME, ToolFacts, Tools, Verdict};
+use super::bindings::{Tools, Verdict};
+use super::tool_facts::{NAME, ToolFacts};
 use crate::config::Bind;
 use crate::held::Charge;
 use crate::ids::ServerName;
@@ -124,7 +125,7 @@ impl Pages {
 pub(crate) struct ToolList {
     tools: Tools,
     read_at: Instant,
-    /// What was last found of it, and by which pool.toml.
+    /// The last verdict on the list, and the number of the pool.toml that it goes by.
     verdict: Mutex<Option<(u64, Arc<Verdict>)>>,
     _charge: Option<Charge>,
 }

@@ -98,7 +98,7 @@ pub(crate) fn revive(
     Some(session)
 }
 
-/// Whether nobody has used it for that long, by the clock on the wall: no other goes on while
+/// Whether nobody has used the session for that long, by the clock on the wall: no other goes on while
 /// stdiopool does not run.
 pub(crate) fn is_forgotten(row: &SessionRow, timeout: Duration) -> bool {
     SystemTime::now()

@@ -30,7 +30,7 @@ use crate::upstream::{Outbox, Pushed, WhenFull};
 const MAX_OTHER_ROUTES: usize = 64;
 
 /// The sessions with single servers that belong to one with all.
-pub(crate) type Members = BTreeMap<ServerName, Arc<Session>>;
+pub(crate) type MemberSessions = BTreeMap<ServerName, Arc<Session>>;
 
 /// The kind of a session, with what only sessions of that kind have.
 #[derive(Debug)]
@@ -38,16 +38,16 @@ pub(crate) enum SessionKind {
     /// A client's own, with one server.
     Client,
     /// A client's own, with all servers at once: what belongs to it so far.
-    Aggregate(Mutex<Members>),
+    Aggregate(Mutex<MemberSessions>),
     /// The part of an aggregate that is with one server. The client knows of the aggregate alone.
     Member(Membership),
     /// No client's own: it stands for all requests of a caller without sessions.
     StatelessCaller {
-        /// What things of its server are called for a caller who has come through all servers at once.
+        /// The names by which a caller who has come through all servers at once knows things of this one.
         alias: Option<Alias>,
     },
     /// No client's own: it stands for one who listens for changes without a session.
-    Listener(Scope),
+    ChangeListener(Scope),
 }
 
 /// The scope of a listener.
@@ -64,7 +64,7 @@ pub(crate) enum Scope {
 /// The session with all servers that a session is part of.
 #[derive(Debug)]
 pub(crate) struct Membership {
-    /// What things of its server are called there.
+    /// The names by which the client of all servers knows things of this one.
     alias: Alias,
     /// The session with all servers.
     whole: Weak<Session>,
@@ -106,7 +106,7 @@ pub struct Session {
     pub replay: Mutex<Replay>,
     /// The roots of its client, if that has any to tell.
     roots: Option<Arc<SessionRoots>>,
-    /// What its tenant holds.
+    /// The account of the session's tenant.
     account: Account,
     /// What the record takes itself.
     _charge: Charge,
@@ -122,11 +122,11 @@ pub(crate) struct SessionIdentity {
     pub(crate) no: SessionNo,
     /// Names it to its client.
     pub(crate) id: SessionId,
-    /// Who has opened it.
+    /// The caller who has opened the session.
     pub(crate) principal: Principal,
     /// The server that it is with.
     pub(crate) server: ServerName,
-    /// How its client introduced itself.
+    /// The introduction of the session's client.
     pub(crate) client: ClientInfo,
 }
 
@@ -209,7 +209,7 @@ impl Session {
         }
     }
 
-    /// What its tenant holds.
+    /// The account of the session's tenant.
     pub fn account(&self) -> &Account {
         &self.account
     }
@@ -221,7 +221,7 @@ impl Session {
         let whole = Arc::downgrade(whole);
         let membership = Membership { alias, whole };
         self.kind = match self.is_stateless() {
-            true => SessionKind::Listener(Scope::Member(membership)),
+            true => SessionKind::ChangeListener(Scope::Member(membership)),
             false => SessionKind::Member(membership),
         };
         self
@@ -231,30 +231,29 @@ impl Session {
     pub fn is_stateless(&self) -> bool {
         match self.kind {
             SessionKind::Client | SessionKind::Aggregate(_) | SessionKind::Member(_) => false,
-            SessionKind::StatelessCaller { .. } | SessionKind::Listener(_) => true,
+            SessionKind::StatelessCaller { .. } | SessionKind::ChangeListener(_) => true,
         }
     }
 
     /// Whether the session is one with all servers at once.
     pub fn is_with_all(&self) -> bool {
         match self.kind {
-            SessionKind::Aggregate(_) | SessionKind::Listener(Scope::All) => true,
+            SessionKind::Aggregate(_) | SessionKind::ChangeListener(Scope::All) => true,
             SessionKind::Client
             | SessionKind::Member(_)
             | SessionKind::StatelessCaller { .. }
-            | SessionKind::Listener(Scope::Server | Scope::Member(_)) => false,
+            | SessionKind::ChangeListener(Scope::Server | Scope::Member(_)) => false,
         }
     }
 
     fn membership(&self) -> Option<&Membership> {
         match &self.kind {
-            SessionKind::Member(membership) | SessionKind::Listener(Scope::Member(membership)) => {
-                Some(membership)
-            }
+            SessionKind::Member(membership)
+            | SessionKind::ChangeListener(Scope::Member(membership)) => Some(membership),
             SessionKind::Client
             | SessionKind::Aggregate(_)
             | SessionKind::StatelessCaller { .. }
-            | SessionKind::Listener(Scope::Server | Scope::All) => None,
+            | SessionKind::ChangeListener(Scope::Server | Scope::All) => None,
         }
     }
 
@@ -268,7 +267,7 @@ impl Session {
         self.membership()?.whole.upgrade()
     }
 
-    /// What things of its server are called for its client, if it came through all servers at once.
+    /// The names by which the session's client knows things of its server, if it came through all servers at once.
     pub(crate) fn alias(&self) -> Option<&Alias> {
         match &self.kind {
             SessionKind::StatelessCaller { alias } => alias.as_ref(),
@@ -277,7 +276,7 @@ impl Session {
     }
 
     /// The members of a session with all servers; `None` of one that is not with all.
-    pub(crate) fn members(&self) -> Option<&Mutex<Members>> {
+    pub(crate) fn members(&self) -> Option<&Mutex<MemberSessions>> {
         match &self.kind {
             SessionKind::Aggregate(members) => Some(members),
             _ => None,
@@ -296,9 +295,11 @@ impl Session {
     }
 
     /// Takes its sessions with single servers out of it.
-    pub(crate) fn take_members(&self) -> Members {
+    pub(crate) fn take_members(&self) -> MemberSessions {
         let members = self.members().map(Mutex::lock);
-        members.map_or_else(Members::new, |mut members| std::mem::take(&mut *members))
+        members.map_or_else(MemberSessions::new, |mut members| {
+            std::mem::take(&mut *members)
+        })
     }
 
     /// Puts a message that belongs to no request on its stream.
@@ -432,7 +433,7 @@ impl Session {
         self.state.lock().in_use
     }
 
-    /// How long nothing has used it; `None` while something does.
+    /// How long nothing has used the session; `None` while something does.
     pub fn idle_for(&self, now: Instant) -> Option<std::time::Duration> {
         let state = self.state.lock();
         (state.in_use == 0).then(|| now.saturating_duration_since(state.last_used))

@@ -214,7 +214,7 @@ mod tests {
     }
 
     fn account(limit: u64) -> Account {
-        let limits = held::Limits {
+        let limits = held::HeldLimits {
             of_tenant: limit,
             of_all: limit,
         };

@@ -37,7 +37,7 @@ impl From<NoRoom> for Failure {
 /// The subscriptions of a session.
 #[derive(Debug)]
 pub(crate) struct Subscriptions {
-    /// What its workers have agreed to.
+    /// URIs that workers of the session have agreed to.
     agreed: BTreeSet<String>,
     /// What workers are being asked for, and how often.
     asked: BTreeMap<String, usize>,
@@ -135,11 +135,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::held::{Kind, Ledger, Limits};
+    use crate::held::{HeldLimits, Kind, Ledger};
     use crate::ids::TenantId;
 
     fn subscriptions(limit: u64) -> (Subscriptions, Ledger) {
-        let ledger = Ledger::new(Limits {
+        let ledger = Ledger::new(HeldLimits {
             of_tenant: limit,
             of_all: limit,
         });

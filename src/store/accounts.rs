@@ -48,7 +48,7 @@ pub struct TokenRow {
 pub struct SecretRow {
     /// The tenant whose secret this is.
     pub tenant: String,
-    /// What templates call it.
+    /// The name by which templates refer to the secret.
     pub name: String,
     /// The value, sealed.
     pub sealed: Vec<u8>,

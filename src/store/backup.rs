@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::database::{self, DatabaseError, told};
 use super::state_dir::StateDir;
 
-/// Pages that are copied without a pause, so that writers get their turn.
+/// Pages that are copied without a pause, so that writers get the lock in between.
 const PAGES_AT_ONCE: i32 = 256;
 /// How long the copying pauses between two groups of pages.
 const PAUSE: Duration = Duration::from_millis(5);

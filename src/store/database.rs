@@ -59,7 +59,7 @@ pub enum DatabaseError {
     NotRestored {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the backup.
         why: String,
     },
     /// A backup is never put in place of something else.

@@ -19,7 +19,7 @@ pub enum StateDirError {
     Io {
         /// The folder.
         dir: PathBuf,
-        /// What was tried.
+        /// The step that was tried, for people.
         what: &'static str,
         /// What the system says.
         source: io::Error,

@@ -199,7 +199,7 @@ label! {
         Call = "call",
         /// Something of the host that no key gives it.
         Unavailable = "unavailable",
-        /// What it did could not be looked at.
+        /// Something of the worker that could not be looked at.
         Unread = "unread",
     }
 }

@@ -37,7 +37,7 @@ pub enum LoggingError {
     Filter {
         /// What the variable holds.
         value: String,
-        /// What is wrong with it.
+        /// What is wrong with the filter.
         source: ParseError,
     },
     /// The variable's value is not text.

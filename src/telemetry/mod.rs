@@ -28,6 +28,7 @@ mod process;
 mod registration;
 mod request_span;
 mod server;
+mod server_families;
 mod stderr;
 mod trace;
 mod warnings;

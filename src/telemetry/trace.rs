@@ -60,7 +60,7 @@ pub enum TraceLine {
         server: String,
         /// Bytes it held.
         bytes: u64,
-        /// Whether it was hibernated.
+        /// The worker was hibernated.
         asleep: bool,
     },
 }

@@ -24,7 +24,7 @@ use crate::protocol::{Failure, Reason};
 pub struct Credentials<'a> {
     /// The request's headers.
     pub headers: &'a HeaderMap,
-    /// Where it comes from; `None` where that is not known.
+    /// The address that the request comes from; `None` where that is not known.
     pub peer: Option<IpAddr>,
     /// The tenant that its path names.
     pub path_tenant: Option<&'a str>,

@@ -20,7 +20,7 @@ use crate::protocol::{Failure, Reason};
 const AT_ONCE: usize = 4;
 /// Checks of one tenant that run at once.
 const OF_TENANT: usize = 2;
-/// How long a check waits for its turn.
+/// How long a check waits for a place among those that run at once.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 /// How long whoever needs a check waits for it once it runs.
 const MAX_TIME: Duration = Duration::from_secs(2);
@@ -51,7 +51,7 @@ impl Checks {
     /// Runs a check of a tenant's values.
     ///
     /// # Errors
-    /// [`Reason::TenantLimit`] when its turn does not come, [`Reason::ConfigInvalid`] when it takes too
+    /// [`Reason::TenantLimit`] when no place was free in time, [`Reason::ConfigInvalid`] when it takes too
     /// long.
     ///
     /// # Cancel-Safety

@@ -91,12 +91,12 @@ impl ClientConfig {
         self.parts.get(server).filter(|part| !part.is_empty())
     }
 
-    /// Whether it sets nothing.
+    /// Whether the config sets nothing.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty() && self.secrets.is_empty() && self.parts.values().all(Self::is_empty)
     }
 
-    /// How long it is, in bytes of JSON; secrets as they are.
+    /// The length of the config, in bytes of JSON; secrets as they are.
     pub fn bytes(&self) -> usize {
         let values = Value::Object(self.values.clone()).to_string().len();
         let secrets = self.secrets.iter();
@@ -264,6 +264,7 @@ mod tests {
         value.as_object().cloned().expect("an object")
     }
 
+    /// The error is a text: what a user reads of it is compared.
     fn given(text: &str) -> Result<ConfigInput, String> {
         ConfigInput::of_text("the header", text).map_err(|failure| failure.message)
     }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+use super::confinement::{named, strict_of};
 use super::environment::{Environment, Folders, InstallEnvironment};
-use super::resolver::{named, program, strict_of};
+use super::resolver::program;
 use crate::config::{Config, DEFAULT_TENANT, Isolation, Server};
 use crate::ids::{ServerName, TenantId};
 use crate::launch::{LaunchSpec, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles};

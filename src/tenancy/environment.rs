@@ -37,7 +37,7 @@ const PYTHONS_BELOW_HOME: &str = ".local/share/uv/python";
 /// Folders of a tenant for a server.
 #[derive(Clone, Default, Debug)]
 pub(super) struct Folders {
-    /// What its workers keep.
+    /// The folder whose contents outlive workers.
     pub(super) data: PathBuf,
     /// What the workers need for a while.
     pub(super) tmp: PathBuf,
@@ -231,7 +231,7 @@ impl Own {
         common
     }
 
-    /// Where launchers have their settings and, where they are the user's own, their caches: as is set, else at the usual places
+    /// The places of launchers' settings and, where those are the user's own, of their caches: as is set, else at the usual places
     /// below HOME.
     fn of_launchers(&self, is_personal: bool) -> impl Iterator<Item = (String, String)> {
         let caches = [

@@ -36,11 +36,11 @@ pub struct HandleInfo {
     pub servers: BTreeMap<ServerName, Named>,
     /// Whether the config was made for several servers, or for one of several.
     pub is_of_several: bool,
-    /// When it was made.
+    /// When the handle was made.
     pub created: SystemTime,
-    /// When it ends.
+    /// When the handle ends.
     pub expires: SystemTime,
-    /// Whether it survives a restart.
+    /// The handle survives a restart.
     pub is_kept: bool,
 }
 
@@ -84,7 +84,7 @@ struct Table {
     of_tenant: FxHashMap<TenantId, usize>,
 }
 
-/// Where they are kept beyond this run.
+/// The store that keeps handles beyond this run.
 #[derive(Debug)]
 struct Archive {
     store: HandleStore,

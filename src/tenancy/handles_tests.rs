@@ -86,7 +86,7 @@ async fn a_tenant_has_so_many_and_no_more() {
 
 #[tokio::test]
 async fn what_they_hold_is_their_tenants_and_bounded() {
-    let ledger = Ledger::new(crate::held::Limits {
+    let ledger = Ledger::new(crate::held::HeldLimits {
         of_tenant: 200 << 10,
         of_all: u64::MAX,
     });

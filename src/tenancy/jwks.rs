@@ -54,7 +54,7 @@ pub(super) enum KeysError {
     NoSet {
         /// The file or the address.
         from: String,
-        /// What is wrong in it.
+        /// What is wrong in the text.
         source: serde_json::Error,
     },
     /// The keys' address cannot be reached.

@@ -47,10 +47,10 @@ impl TenantSettings {
         self
     }
 
-    /// Whether it can be used with that config.
+    /// Checks that the settings can be used with that config.
     ///
     /// # Errors
-    /// What cannot, and what is allowed.
+    /// The setting that cannot, and what is allowed.
     pub fn check(&self, config: &Config) -> Result<(), InvalidSettings> {
         if let Some(weight) = self.weight.filter(|weight| !(1..=1000).contains(weight)) {
             return Err(InvalidSettings::Weight(weight));
@@ -151,13 +151,13 @@ pub enum InvalidSettings {
     Schema {
         /// The server whose schema it is.
         server: String,
-        /// What is wrong with it.
+        /// What is wrong with the schema.
         why: String,
     },
     /// Values that do not fit; they are not repeated.
     #[error("the values for `{server}` do not fit its schema at \"{pointer}\": {why}")]
     Values {
-        /// For which server.
+        /// The server whose values they are.
         server: String,
         /// JSON pointer of the place.
         pointer: String,

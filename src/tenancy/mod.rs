@@ -18,6 +18,7 @@ mod caller_config;
 mod cause;
 mod checks;
 mod client_config;
+mod confinement;
 mod dry_run;
 mod environment;
 mod handles;

@@ -21,9 +21,9 @@ use crate::config::{Globs, Policy, Rule, Taking};
 /// Whether something may be used, and why.
 #[derive(Clone, Debug)]
 pub struct Decision<'p> {
-    /// Whether it may.
+    /// The use is allowed.
     pub is_allowed: bool,
-    /// Why.
+    /// The cause of the decision.
     pub why: Why<'p>,
 }
 
@@ -92,7 +92,7 @@ impl Why<'_> {
 }
 
 impl Rule {
-    /// Whether it is about that caller.
+    /// Whether the rule is about that caller.
     fn is_about(&self, who: &Principal) -> bool {
         let has_scope = |scopes: &Globs| {
             let mut own = who.scopes.iter();

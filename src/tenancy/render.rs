@@ -212,6 +212,7 @@ mod tests {
         })
     }
 
+    /// The error is a text: what a user reads of it is compared.
     fn args(config: &Value, args: &[Arg]) -> Result<Vec<String>, String> {
         let rendered = with(config, |values| values.args(args));
         let shown = |args: Vec<SecretString>| {

@@ -8,18 +8,18 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::checks::Checks;
 use super::client_config::ClientConfig;
+use super::confinement::Confinement;
 use super::environment::{Environment, Folders, InstallEnvironment};
 use super::oauth::Grants;
 use super::principal::Principal;
 use super::render::{TOKEN_FILE, Values};
 use super::secrets::{Secrets, digest};
 use super::values::Schema;
-use crate::config::template::{Reference, Template};
-use crate::config::{Arg, Config, Isolation, SecretUse, Server};
+use crate::config::template::Reference;
+use crate::config::{Config, Isolation, SecretUse, Server};
 use crate::ids::{ServerName, TenantId};
 use crate::launch::{
-    LaunchSpec, NamedPath, Observed, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles, Strict,
-    TokenMark, is_of_npm, is_one_variable,
+    LaunchSpec, ProcessLimits, Redactor, RunsAs, SecretFiles, TokenMark, is_of_npm, is_one_variable,
 };
 use crate::profile::RecordBook;
 use crate::protocol::{Failure, Reason};
@@ -51,10 +51,7 @@ pub struct Resolver {
     environment: Environment,
     secrets: Arc<Secrets>,
     grants: Arc<Grants>,
-    /// As whom tenants' servers run, where each has a user of its own.
-    users: Option<Arc<Users>>,
-    /// Where servers are recorded.
-    records: Arc<RecordBook>,
+    confinement: Confinement,
 }
 
 impl Resolver {
@@ -80,35 +77,34 @@ impl Resolver {
         }
         Ok(Self {
             environment: Environment::new(&config, std::env::vars_os()),
+            confinement: Confinement::new(Arc::clone(&config), Arc::clone(&state)),
             config,
             state,
             schemas,
             checks: Checks::default(),
             secrets,
             grants: Arc::default(),
-            users: None,
-            records: Arc::default(),
         })
     }
 
     /// Has each tenant's servers run as a user of their own, if there are some.
     pub fn set_users(&mut self, users: Option<Arc<Users>>) {
-        self.users = users;
+        self.confinement.users = users;
     }
 
     /// As whom tenants' servers run, where each has a user of its own.
     pub fn users(&self) -> Option<&Arc<Users>> {
-        self.users.as_ref()
+        self.confinement.users.as_ref()
     }
 
     /// Has servers recorded there.
     pub fn set_records(&mut self, records: Arc<RecordBook>) {
-        self.records = records;
+        self.confinement.records = records;
     }
 
     /// Where servers are recorded.
     pub fn records(&self) -> &Arc<RecordBook> {
-        &self.records
+        &self.confinement.records
     }
 
     /// The resolver, with what tenants have authorised upstream.
@@ -178,7 +174,7 @@ impl Resolver {
             data: data.clone(),
             tmp: tmp.clone(),
         };
-        let runs_as = self.runs_as(tenant, server).await?;
+        let runs_as = self.confinement.runs_as(tenant, server).await?;
         let mut spec = self.spec(name, server, &values, &folders, runs_as.clone())?;
         if let Some((serial, grant)) = mark {
             let any_token = SecretString::from(format!("grant {grant}"));
@@ -253,7 +249,7 @@ impl Resolver {
             data: "",
             tmp: "",
         };
-        let runs_as = self.runs_as_nobody(server);
+        let runs_as = self.confinement.runs_as_nobody(server);
         self.spec(name, server, &values, &Folders::default(), runs_as)
             .map(Some)
     }
@@ -303,7 +299,11 @@ impl Resolver {
                 disk: server.limits.disk,
             },
             may_gain_privileges: server.sandbox == Isolation::None,
-            sandbox: runs_as.map(|runs_as| self.sandbox(name, server, values, runs_as)),
+            sandbox: runs_as.map(|runs_as| {
+                let shared = self.environment.shared();
+                self.confinement
+                    .sandbox(name, server, values, runs_as, shared)
+            }),
             scratch: is_same_for_all.then(|| self.state.scratch_dir(name)),
             folders: if is_same_for_all {
                 vec![]
@@ -345,80 +345,6 @@ impl Resolver {
             env.insert(name.clone(), values.text(template)?);
         }
         Ok(env)
-    }
-
-    /// As whom the processes of a tenant run; `None` where they are not kept apart. One command is hosted for whoever
-    /// runs stdiopool, with whose files it works.
-    async fn runs_as(&self, tenant: &TenantId, server: &Server) -> Result<Option<RunsAs>, Failure> {
-        if server.sandbox == Isolation::None || self.config.only_server.is_some() {
-            return Ok(None);
-        }
-        if server.min_idle > 0 {
-            return Ok(self.runs_as_nobody(server));
-        }
-        let Some(users) = &self.users else {
-            return Ok(Some(RunsAs::Supervisor));
-        };
-        let user = users.of(tenant).await.map_err(|error| {
-            tracing::error!(%tenant, %error, "a tenant has no user for its servers");
-            let why = "there is no user for this tenant's servers (the operator finds the cause in the log)";
-            Failure::new(Reason::Internal, why)
-        })?;
-        Ok(Some(RunsAs::User(user)))
-    }
-
-    /// As whom processes run that are no tenant's when they start.
-    fn runs_as_nobody(&self, server: &Server) -> Option<RunsAs> {
-        if server.sandbox == Isolation::None || self.config.only_server.is_some() {
-            return None;
-        }
-        Some(match &self.users {
-            Some(users) => RunsAs::OneOf(Arc::clone(users.user_pool())),
-            None => RunsAs::Supervisor,
-        })
-    }
-
-    fn sandbox(
-        &self,
-        name: &ServerName,
-        server: &Server,
-        values: &Values<'_>,
-        runs_as: RunsAs,
-    ) -> Sandbox {
-        // While a server is profiled, its state folder is in that which is served otherwise.
-        let state = self.config.profiled.as_deref();
-        let mut hidden = vec![state.unwrap_or(self.state.path()).to_owned()];
-        // Where all workers run as one user, files of secrets are closed by nothing else.
-        let secrets = match runs_as {
-            RunsAs::Supervisor => self.state.secret_root().ok(),
-            RunsAs::User(_) | RunsAs::OneOf(_) | RunsAs::Nobody(_) => {
-                Some(values.secret_root).filter(|root| !root.as_os_str().is_empty())
-            }
-        };
-        hidden.extend(secrets.map(Path::to_owned));
-        let tenant = self.config.tenants.get(values.tenant);
-        let own = tenant.and_then(|tenant| tenant.networks.get(name));
-        Sandbox {
-            runs_as,
-            hidden,
-            shared: self.environment.shared(),
-            named: named(name, server, &self.config.base_dir),
-            strict: strict_of(server),
-            network: own.unwrap_or(&server.network).clone(),
-            observed: self.observed(name, server),
-        }
-    }
-
-    /// How a server is recorded, if it is.
-    fn observed(&self, name: &ServerName, server: &Server) -> Option<Observed> {
-        let is_recorded = self.records.is_of_all() || server.sandbox == Isolation::Observe;
-        is_recorded.then(|| Observed {
-            record: self.records.of(name),
-            strict: Strict {
-                readable: server.readable.clone(),
-                writable: server.writable.clone(),
-            },
-        })
     }
 
     /// Where the private views of packages are made. Where one command is hosted, whose state goes with it, they are
@@ -488,38 +414,6 @@ pub fn program(server: &Server, config: &Config) -> String {
     } else {
         command.clone()
     }
-}
-
-/// What a strict server sees more than others.
-pub(super) fn strict_of(server: &Server) -> Option<Strict> {
-    (server.sandbox == Isolation::Strict).then(|| Strict {
-        readable: server.readable.clone(),
-        writable: server.writable.clone(),
-    })
-}
-
-/// Paths that a server's table names literally and that are there: what it is started with has to be within its reach.
-pub(super) fn named(name: &ServerName, server: &Server, base: &Path) -> Vec<NamedPath> {
-    let mut named = Vec::new();
-    let mut add = |key: &str, path: PathBuf| {
-        if path.exists() {
-            let key = format!("servers.{name}.{key}");
-            named.push(NamedPath { path, key });
-        }
-    };
-    if server.command.contains('/') {
-        add("command", base.join(&server.command));
-    }
-    for arg in &server.args {
-        let Arg::Always(template) = arg else { continue };
-        if let Some(text) = template.as_literal().filter(|text| text.starts_with('/')) {
-            add("args", PathBuf::from(text));
-        }
-    }
-    if let Some(text) = server.cwd.as_ref().and_then(Template::as_literal) {
-        add("cwd", base.join(text));
-    }
-    named
 }
 
 /// The secrets that it reads from files.

@@ -41,7 +41,7 @@ pub enum SecretError {
     InFile {
         /// The file.
         path: PathBuf,
-        /// What is in it.
+        /// What the file holds in place of a secret.
         why: NoSecret,
     },
     /// A command of no words.
@@ -68,7 +68,7 @@ pub enum SecretError {
     TooSlow {
         /// The command's program.
         program: String,
-        /// How long it had.
+        /// How long the command had.
         limit: Duration,
     },
 }
@@ -130,7 +130,7 @@ pub enum NotPrinted {
         "ended with {status}; what it said is not shown, as a secret may be in it: run it by hand to see that"
     )]
     Ended {
-        /// How it ended.
+        /// How the command ended.
         status: ExitStatus,
     },
     /// Nobody knows how it ended.

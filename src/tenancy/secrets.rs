@@ -293,6 +293,7 @@ async fn output(stream: &mut ProcessChunkStream) -> Result<SecretString, NotPrin
 mod tests {
     use super::*;
 
+    /// The error is a text: what a user reads of it is compared.
     async fn shell(script: &str) -> Result<String, String> {
         let argv = ["sh", "-c", script].map(ToOwned::to_owned);
         let printed = run(&argv, Duration::from_secs(5)).await;

@@ -207,6 +207,7 @@ pub(super) fn merge<'a>(
 mod tests {
     use super::*;
 
+    /// The error is a text: what a user reads of it is compared.
     fn apply(values: Value) -> Result<Value, String> {
         let schema = Arc::new(json!({
             "type": "object",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pool::Limits;
+use crate::pool::PoolLimits;
 
 /// A setting of the pool that is tried.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,13 +20,13 @@ pub struct Setting {
 }
 
 impl Setting {
-    pub(super) fn limits(&self) -> Limits {
-        Limits {
+    pub(super) fn limits(&self) -> PoolLimits {
+        PoolLimits {
             max_workers: self.max_workers,
             max_memory: self.max_memory,
             max_starting: self.max_starting,
             hibernate_after: self.hibernate_after,
-            ..Limits::default()
+            ..PoolLimits::default()
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::pool::{KeyFacts, StopReason};
 
 /// How long a worker's processes take to be gone.
 const STOP: Duration = Duration::from_millis(50);
-/// How long it takes to page a worker out.
+/// How long paging a worker out takes.
 const PAGE_OUT: Duration = Duration::from_millis(200);
 /// Points of the curve of memory over time.
 const POINTS: usize = 96;

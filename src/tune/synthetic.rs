@@ -16,17 +16,17 @@ use super::workload::{Call, Profile, Workload};
 pub struct Load {
     /// How many tenants.
     pub tenants: u32,
-    /// How unequal they are: the exponent of Zipf's law; 0: all alike.
+    /// How unequal tenants are: the exponent of Zipf's law; 0: all alike.
     pub skew: f64,
     /// Calls of all tenants together.
     pub calls: u32,
-    /// How long it all takes.
+    /// How long the load lasts.
     pub length: Duration,
     /// How much busier the busiest hour is than the mean, 0 to 1.
     pub swing: f64,
     /// Calls that a client makes one after the other, in the mean.
     pub burst: f64,
-    /// What passes between them, in the mean.
+    /// The time between two calls that a client makes one after the other, in the mean.
     pub think: Duration,
     /// What a call takes, in the median; some take far longer.
     pub takes: Duration,

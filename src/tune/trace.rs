@@ -20,7 +20,7 @@ pub enum TraceError {
     Line {
         /// The line's number, from 1.
         number: usize,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         why: String,
     },
     /// Nobody called.

@@ -12,10 +12,10 @@ pub(crate) trait Attachment {
     /// Whether the session stands for a caller without sessions.
     fn is_stateless(&self) -> bool;
 
-    /// How its client introduced itself.
+    /// The introduction of the session's client.
     fn client(&self) -> &ClientInfo;
 
-    /// What things of its server are called for its client, if not as the server calls them.
+    /// The names by which the client knows things of its server, if not as the server calls them.
     fn alias(&self) -> Option<&Alias>;
 
     /// The log level and the subscriptions that a new worker must be told.

@@ -1,4 +1,4 @@
-//! A notification for many sessions, and those of one worker that wait for their turn.
+//! A notification for many sessions, and those of one worker that wait until those before them are delivered.
 //!
 //! To a few sessions a notification is delivered at once. To many it is delivered some at a time, one notification after the other. A change that the
 //! worker tells again meanwhile is told once.
@@ -28,7 +28,7 @@ pub(crate) struct Broadcast {
     pub(crate) audience: Audience,
 }
 
-/// The notifications of a worker that wait for their turn.
+/// The notifications of a worker that wait until those before them are delivered.
 #[derive(Debug, Default)]
 pub(crate) struct Broadcasts {
     pub(super) waiting: VecDeque<Broadcast>,

@@ -161,7 +161,7 @@ fn declined(
     StartOutcome::Declined
 }
 
-/// Whether what it was to be started with is told to be at fault for a failed start. A process that ends, or refuses to serve, with
+/// Whether the config that a process was to be started with is told to be at fault for a failed start. A process that ends, or refuses to serve, with
 /// what its caller sets is not known to do so with what its tenant has configured: then it is that config, unless starts with the
 /// tenant's own fail as well.
 fn is_for_config(workers: &Workers, plan: &StartPlan, error: &StartError) -> bool {

@@ -8,12 +8,12 @@ use tracing::Instrument;
 
 use super::connection::WorkerConnection;
 use super::failed_start::not_started;
-use super::lease::{Lifecycle, WorkerLauncher};
 use super::outcomes::{exit_reason, why_stopped};
 use super::page_out::page_out;
 use super::spare_slot::SpareSlot;
 use super::start::{complete_handshake, start};
 use super::worker_events::WorkerEvent;
+use super::worker_launcher::{Lifecycle, WorkerLauncher};
 use super::workers::Workers;
 use crate::folders;
 use crate::ids::{PoolKey, WorkerId};

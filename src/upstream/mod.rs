@@ -39,14 +39,15 @@ mod services;
 mod spare_slot;
 mod start;
 mod worker_events;
+mod worker_launcher;
 mod workers;
 mod written_files;
 
 pub use connection::WorkerConnection;
-pub use lease::WorkerLauncher;
 pub use outbound_message::{OutboundMessage, WhenFull};
 pub use outbox::{Outbox, Reader};
 pub use worker_events::{PackageEvent, WorkerEvent, WorkerEventSink};
+pub use worker_launcher::WorkerLauncher;
 pub use workers::Workers;
 
 pub(crate) use attachment::Attachment;

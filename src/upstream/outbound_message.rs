@@ -75,7 +75,7 @@ pub enum Pushed {
 }
 
 impl Pushed {
-    /// Whether something was lost by it.
+    /// Whether something was lost by the push.
     pub fn is_loss(self) -> bool {
         matches!(self, Self::InPlaceOfOlder | Self::Refused)
     }

@@ -94,7 +94,7 @@ impl Reader {
         poll_fn(|cx| self.outbox.inner.lock().poll_next(self.no, cx)).await
     }
 
-    /// What is queued right now, if it is for this reader.
+    /// The message that is queued right now, if it is for this reader.
     pub fn try_next(&self) -> Option<OutboundMessage> {
         let mut inner = self.outbox.inner.lock();
         let latest = inner.readers.last()?;

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use crate::counted::counted;
+use crate::ids::{ServerName, TenantId};
 use crate::pool::{
     CircuitChange, CircuitOf, CircuitTransition, Predecessor, Refusal, StartFailure, Stop,
     StopReason,
@@ -75,69 +76,37 @@ fn why_refused(refusal: &Refusal) -> String {
             server,
             max_in_flight,
             waited,
-        } => format!(
-            "every worker of server `{server}` was busy for {} ({max_in_flight} requests each; raise `servers.{server}.max_in_flight` or `max_workers_per_key`)",
-            long(waited)
-        ),
+        } => key_busy(server, *max_in_flight, *waited),
         Refusal::Follows {
             server,
             predecessor,
             is_sibling,
-        } => format!(
-            "the worker of server `{server}` {}; the next is started when it is gone (raise `servers.{server}.max_workers_per_key` if two may run side by side)",
-            does(*predecessor, *is_sibling)
-        ),
+        } => follows(server, *predecessor, *is_sibling),
         Refusal::TenantFull {
             tenant,
             in_use,
             limit,
             waited,
-        } => format!(
-            "no worker for tenant `{tenant}` within {} ({in_use} of {limit} are in use; raise `tenants.{tenant}.max_workers` or `pool.max_workers_per_tenant`)",
-            long(waited)
-        ),
+        } => tenant_full(tenant, *in_use, *limit, *waited),
         Refusal::ServerFull {
             server,
             in_use,
             limit,
             waited,
-        } => format!(
-            "no worker for server `{server}` within {} ({in_use} of {limit} are in use; raise `servers.{server}.max_workers`)",
-            long(waited)
-        ),
+        } => server_full(server, *in_use, *limit, *waited),
         Refusal::MemoryFull {
             server,
             needs,
             held,
             limit,
             waited,
-        } => format!(
-            "no room in memory for a worker of server `{server}` within {}: one holds about {}, and {} of {} are held (raise `pool.max_memory`, or lower `pool.hibernate_after` or `pool.idle_timeout`)",
-            long(waited),
-            in_mib(*needs),
-            in_mib(*held),
-            in_mib(*limit)
-        ),
-        Refusal::StartsFull {
-            own: 0,
-            limit,
-            waited,
-            ..
-        } => format!(
-            "no worker within {}: the places for starts ({limit}) are taken by starts of others (raise `pool.max_starting` or `pool.queue_timeout`)",
-            long(waited)
-        ),
+        } => memory_full(server, *needs, *held, *limit, *waited),
         Refusal::StartsFull {
             tenant,
             own,
             limit,
             waited,
-        } => format!(
-            "no worker within {}: the places for starts ({limit}) are taken, and tenant `{tenant}` has {} under way that {} not answered (see the logs of its servers; lower their `start_timeout`, or raise `pool.max_starting`)",
-            long(waited),
-            counted(*own, "start"),
-            if *own == 1 { "has" } else { "have" }
-        ),
+        } => starts_full(tenant, *own, *limit, *waited),
         Refusal::PoolFull {
             in_use,
             limit,
@@ -154,23 +123,83 @@ fn why_refused(refusal: &Refusal) -> String {
             failures,
             retry_in,
             last,
-        } => {
-            let what = match of {
-                CircuitOf::Configuration(_) => format!("failed to start {failures} times in a row"),
-                CircuitOf::Tenant(tenant) => {
-                    format!("fails to start for tenant `{tenant}`, whatever it is started with,")
-                }
-                CircuitOf::Everyone => "fails to start for everyone".to_owned(),
-            };
-            let retry_in = humantime::format_duration(whole(*retry_in));
-            let last = last
-                .as_ref()
-                .map(|last| format!("; last: {}", start_failed(last).1));
-            let last = last.unwrap_or_default();
-            format!("server `{server}` {what} and is tried again in {retry_in}{last}")
-        }
+        } => circuit_open(server, of, *failures, *retry_in, last.as_ref()),
         Refusal::Dropped => "the pool dropped a request".to_owned(),
     }
+}
+
+fn key_busy(server: &ServerName, max_in_flight: usize, waited: Duration) -> String {
+    format!(
+        "every worker of server `{server}` was busy for {} ({max_in_flight} requests each; raise `servers.{server}.max_in_flight` or `max_workers_per_key`)",
+        humantime::format_duration(waited)
+    )
+}
+
+fn follows(server: &ServerName, predecessor: Predecessor, is_sibling: bool) -> String {
+    format!(
+        "the worker of server `{server}` {}; the next is started when it is gone (raise `servers.{server}.max_workers_per_key` if two may run side by side)",
+        does(predecessor, is_sibling)
+    )
+}
+
+fn tenant_full(tenant: &TenantId, in_use: usize, limit: usize, waited: Duration) -> String {
+    format!(
+        "no worker for tenant `{tenant}` within {} ({in_use} of {limit} are in use; raise `tenants.{tenant}.max_workers` or `pool.max_workers_per_tenant`)",
+        humantime::format_duration(waited)
+    )
+}
+
+fn server_full(server: &ServerName, in_use: usize, limit: usize, waited: Duration) -> String {
+    format!(
+        "no worker for server `{server}` within {} ({in_use} of {limit} are in use; raise `servers.{server}.max_workers`)",
+        humantime::format_duration(waited)
+    )
+}
+
+/// `needs`, `held` and `limit` in bytes: of the worker that was to start, of all workers, for all workers.
+fn memory_full(server: &ServerName, needs: u64, held: u64, limit: u64, waited: Duration) -> String {
+    format!(
+        "no room in memory for a worker of server `{server}` within {}: one holds about {}, and {} of {} are held (raise `pool.max_memory`, or lower `pool.hibernate_after` or `pool.idle_timeout`)",
+        humantime::format_duration(waited),
+        in_mib(needs),
+        in_mib(held),
+        in_mib(limit)
+    )
+}
+
+/// `own`: how many of the starts under way are the tenant's.
+fn starts_full(tenant: &TenantId, own: usize, limit: usize, waited: Duration) -> String {
+    let waited = humantime::format_duration(waited);
+    if own == 0 {
+        return format!(
+            "no worker within {waited}: the places for starts ({limit}) are taken by starts of others (raise `pool.max_starting` or `pool.queue_timeout`)"
+        );
+    }
+    format!(
+        "no worker within {waited}: the places for starts ({limit}) are taken, and tenant `{tenant}` has {} under way that {} not answered (see the logs of its servers; lower their `start_timeout`, or raise `pool.max_starting`)",
+        counted(own, "start"),
+        if own == 1 { "has" } else { "have" }
+    )
+}
+
+fn circuit_open(
+    server: &ServerName,
+    of: &CircuitOf,
+    failures: u32,
+    retry_in: Duration,
+    last: Option<&StartFailure>,
+) -> String {
+    let what = match of {
+        CircuitOf::Configuration(_) => format!("failed to start {failures} times in a row"),
+        CircuitOf::Tenant(tenant) => {
+            format!("fails to start for tenant `{tenant}`, whatever it is started with,")
+        }
+        CircuitOf::Everyone => "fails to start for everyone".to_owned(),
+    };
+    let retry_in = humantime::format_duration(whole(retry_in));
+    let last = last.map(|last| format!("; last: {}", start_failed(last).1));
+    let last = last.unwrap_or_default();
+    format!("server `{server}` {what} and is tried again in {retry_in}{last}")
 }
 
 /// Bytes, for people, as workers' memory is told everywhere.

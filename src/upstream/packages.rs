@@ -1,25 +1,23 @@
 //! What is started for a worker whose server runs a package: the program of the package, in its tenant's own view of it.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use tracing::Span;
 
 use super::connection::WorkerConnection;
 use super::workers::Workers;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
-use crate::launch::packages::{Installed, Unscripted, wanted_by_npx};
+use crate::launch::packages::{Installed, Unscripted, npm_cache, wanted_by_npx};
 use crate::launch::{LaunchSpec, PackageRun, Sandbox, direct, quieten};
 use crate::routing::{NotStarted, Start, as_written};
 use crate::worker::{can_hide_from_users, can_make_read_only};
 
 /// How long a start waits for workers of another version of its package, whose files it takes over.
 const OLD_VERSION_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it looks whether they have ended.
+/// How often a start looks whether workers of the other version have ended.
 const OLD_VERSION_PERIOD: Duration = Duration::from_millis(100);
 
 /// The program that is started for a worker.
@@ -52,17 +50,6 @@ impl NoProgram {
         let has_failed = false;
         Self { why, has_failed }
     }
-}
-
-/// Where the npm of a command line as written keeps what npx installs; `None` for other programs.
-fn npm_cache(spec: &LaunchSpec) -> Option<PathBuf> {
-    matches!(spec.program.rsplit('/').next(), Some("npx" | "npm")).then_some(())?;
-    let set = |name: &str| {
-        spec.env
-            .get(name)
-            .map(|it| PathBuf::from(it.expose_secret()))
-    };
-    set("npm_config_cache").or_else(|| Some(set("HOME")?.join(".npm")))
 }
 
 impl Workers {

@@ -25,7 +25,7 @@ pub(crate) struct Services {
     pub(crate) ledger: Ledger,
     /// Where things are counted.
     pub(crate) metrics: Arc<Metrics>,
-    /// Where it is told what workers reach.
+    /// The audit log, which is told what workers reach.
     pub(crate) audit: Option<Arc<Audit>>,
     /// Where requests are recorded for `stdiopool tune`.
     pub(crate) trace: Option<TraceRecorder>,

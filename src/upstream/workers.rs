@@ -9,14 +9,15 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::WorkerConnection;
 use super::events::ConnectionEvents;
-use super::lease::{Lifecycle, WorkerLauncher, WorkerPool};
+use super::lease::WorkerPool;
 use super::services::Services;
 use super::spare_slot::SpareSlot;
 use super::worker_events::{WorkerEvent, WorkerEventSink};
+use super::worker_launcher::{Lifecycle, WorkerLauncher};
 use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::packages::Installer;
-use crate::pool::{Limits, Observer, Pool};
+use crate::pool::{Observer, Pool, PoolLimits};
 use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::labels::Observed;
@@ -37,7 +38,7 @@ pub(crate) struct WorkerDependencies {
     pub(crate) ledger: Ledger,
     /// Where things are counted.
     pub(crate) metrics: Arc<Metrics>,
-    /// Where it is told what workers reach.
+    /// The audit log, which is told what workers reach.
     pub(crate) audit: Option<Arc<Audit>>,
     /// Where requests are recorded for `stdiopool tune`.
     pub(crate) trace: Option<TraceRecorder>,
@@ -69,7 +70,7 @@ pub struct Workers {
 impl Workers {
     /// A pool without workers.
     pub(crate) fn new(
-        limits: Limits,
+        limits: PoolLimits,
         observer: Arc<dyn Observer>,
         dependencies: WorkerDependencies,
     ) -> Arc<Self> {

@@ -11,13 +11,13 @@ pub struct EgressAttempt {
     pub host: String,
     /// The port; 0 where a name was looked up alone.
     pub port: u16,
-    /// What became of it.
+    /// The outcome of the attempt.
     pub outcome: EgressOutcome,
     /// Bytes from the worker.
     pub sent: u64,
     /// Bytes to it.
     pub received: u64,
-    /// How long it took, until both ends were closed.
+    /// How long the connection took, until both ends were closed.
     pub took: Duration,
     /// The attempt is one of so many that it is only counted.
     pub is_one_of_many: bool,

@@ -47,7 +47,7 @@ impl From<ExitStatus> for ExitStatusKind {
 pub struct Exit {
     /// Status of the first process.
     pub status: ExitStatusKind,
-    /// Whether `stop` or `kill` was called before it ended.
+    /// Whether `stop` or `kill` was called before the worker ended.
     pub asked: bool,
     /// Whether the worker was killed because it did not read its input for the stall timeout.
     pub stalled: bool,

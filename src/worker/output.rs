@@ -35,9 +35,9 @@ thread_local! {
 const FLOOD_BYTES: usize = CHUNK;
 const FLOOD_WINDOW: Duration = Duration::from_millis(20);
 
-/// Messages that are worked on before others have their turn: a buffer can hold thousands.
+/// Messages that are worked on before other tasks run: a buffer can hold thousands.
 const MESSAGES: usize = 16;
-/// How long they are worked on at the most, but for the last one: one may be for many.
+/// How long messages are worked on at the most, but for the last one: one may be for many.
 const SLICE: Duration = Duration::from_micros(200);
 /// How long nothing comes behind a piece of a line until it is looked at: who writes a message and its line end one after
 /// the other is not that slow.
@@ -55,7 +55,7 @@ trait Sink {
     /// Works on what was too large to be worked on at once.
     fn settle(&mut self) -> impl Future<Output = ()> + Send;
 
-    /// How long nothing may come until it is told so. `None`: it need not know.
+    /// How long nothing may come until the sink is told so. `None`: it need not know.
     fn line_timeout(&self) -> Option<Duration> {
         None
     }
@@ -167,7 +167,7 @@ async fn read(
     false
 }
 
-/// How a reader lets others have their turn.
+/// How a reader lets other tasks run.
 #[derive(Debug)]
 struct Pace {
     /// Bytes that are read at once.
@@ -184,7 +184,7 @@ struct Window {
 }
 
 impl Pace {
-    /// As fast as the pipe goes, one buffer at a turn.
+    /// As fast as the pipe goes, one buffer at a time.
     fn fair() -> Self {
         Self {
             most: CHUNK,
@@ -214,7 +214,7 @@ impl Pace {
         } else {
             self.most = next_size(self.most, len, messages);
         }
-        // Too much to count as one of the many steps that tokio grants a task before the next one has its turn.
+        // Too much to count as one of the many steps that tokio grants a task before the next one runs.
         if len > CHUNK / 4 || messages > MESSAGES / 4 {
             tokio::task::yield_now().await;
         } else {
@@ -250,7 +250,7 @@ struct Stdout<'a> {
     inbox: &'a Arc<dyn Inbox>,
     flow: &'a Flow,
     framer: Framer,
-    /// What is too large to be worked on here, or too much at once, and what came after it.
+    /// Frames too large to be worked on here, or too much at once, and what came after them.
     waiting: VecDeque<Frame>,
     /// A message over several lines is large: so may be each line that ends it.
     is_joining_large: bool,
@@ -497,7 +497,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_ends_after_so_many_messages_and_after_so_long() {
+    fn a_slice_ends_after_so_many_messages_and_after_so_long() {
         let mut slice = TimeSlice::begin();
         slice.since = Instant::now() + Duration::from_secs(60);
         assert_eq!((0..100).filter(|_| slice.take()).count(), MESSAGES);

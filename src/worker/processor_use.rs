@@ -31,7 +31,7 @@ pub enum Precedence {
 #[derive(Clone, Copy, Default, Debug)]
 pub struct ProcessorUse {
     precedence: Precedence,
-    /// When it was looked, and how much time the worker had used until then.
+    /// When the worker was last looked at, and how much time it had used until then.
     last: Option<(Duration, Duration)>,
     /// The last windows' use of one processor, half of it the last one's: a single dear call is not much.
     mean: f64,

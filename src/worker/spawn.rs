@@ -503,6 +503,7 @@ fn pipe_out() -> io::Result<(pipe::Receiver, OwnedFd)> {
 mod tests {
     use super::*;
 
+    /// The error is a text: what a user reads of it is compared.
     fn find(program: &str, path: &str) -> Result<PathBuf, String> {
         find_program(program, path, Path::new("/")).map_err(|error| error.to_string())
     }

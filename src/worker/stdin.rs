@@ -1,6 +1,6 @@
 //! The way in. A message for a worker that has nothing to do is written into its pipe by whoever sends
-//! it. One for a busy worker waits, in a queue bounded by bytes, until everyone who is about to send
-//! something has had a turn, unless others have so much to do that this takes long; one task then writes all of it at once. So does what a pipe does not take.
+//! it. One for a busy worker waits, in a queue bounded by bytes, until every task that is about to send
+//! something has run, unless others have so much to do that this takes long; one task then writes all of it at once. So does what a pipe does not take.
 //!
 //! ```text
 //! send --the worker is idle, nothing waits-----------------> pipe --> the worker's stdin
@@ -113,8 +113,8 @@ impl Unsent {
             return Err(SendError::Full { unsent });
         }
         let mut has_begun = false;
-        // Nothing waits and nothing is in flight: what is written now keeps its order. Writing here spares the
-        // writer a turn, which costs more than the write.
+        // Nothing waits and nothing is in flight: what is written now keeps its order. Writing here spares a
+        // run of the writer, which costs more than the write.
         if unsent == 0
             && delivery == Delivery::AtOnce
             && let Some(pipe) = &queue.pipe
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_gathered_is_written_at_once_when_all_have_had_a_turn() {
+    async fn what_is_gathered_is_written_at_once_when_all_have_run() {
         let (tx, mut rx) = pipe::pipe().expect("pipe");
         let unsent = Arc::new(Unsent::new(1 << 20));
         let of_writer = unsent.clone();
@@ -377,7 +377,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_charged_until_the_pipe_has_it() {
-        let limits = held::Limits {
+        let limits = held::HeldLimits {
             of_tenant: 400_000,
             of_all: 400_000,
         };

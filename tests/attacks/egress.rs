@@ -84,7 +84,7 @@ async fn world(more: &str, is_user: bool) -> World {
         command.arg(BINARY);
         Stdiopool::start(command, dir, args, env)
     };
-    World::in_folder((dir, more), run).await
+    World::in_folder(dir, more, run).await
 }
 
 /// Keys of a server that reaches `host` as api.test.

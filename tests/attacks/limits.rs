@@ -138,7 +138,7 @@ async fn a_disk_filler_gets_errors_until_it_has_removed_something() {
     let run = |dir, args: &[String], _env: &[(&str, &str)]| Stdiopool::run_as(USER, dir, args);
     for (world, is_roots) in [
         (World::with(limits).await, true),
-        (World::in_folder((dir, limits), run).await, false),
+        (World::in_folder(dir, limits, run).await, false),
     ] {
         let one = "open('one', 'wb').write(bytes(16 << 20))";
         assert_eq!(attempt(&world.anna, one).await["errno"], 27, "EFBIG");

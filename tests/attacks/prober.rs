@@ -39,12 +39,13 @@ impl World {
     /// With more keys of the server.
     pub(crate) async fn with(more: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        Self::in_folder((dir, more), Stdiopool::run).await
+        Self::in_folder(dir, more, Stdiopool::run).await
     }
 
     /// In a folder, with more keys of the server, served in that way.
     pub(crate) async fn in_folder(
-        (dir, more): (tempfile::TempDir, &str),
+        dir: tempfile::TempDir,
+        more: &str,
         run: impl FnOnce(tempfile::TempDir, &[String], &[(&str, &str)]) -> Stdiopool,
     ) -> Self {
         for tenant in ["anna", "bob"] {

@@ -64,7 +64,7 @@ async fn world(more: &str) -> World {
             .env("HOME", dir.path());
         Stdiopool::start(command, dir, args, env)
     };
-    World::in_folder((dir, more), run).await
+    World::in_folder(dir, more, run).await
 }
 
 #[tokio::test]

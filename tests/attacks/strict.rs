@@ -27,7 +27,7 @@ async fn of_user(more: &str) -> World {
     let dir = tempfile::tempdir().expect("a temporary folder");
     chown(dir.path(), Some(USER), Some(USER)).expect("given");
     let run = |dir, args: &[String], _env: &[(&str, &str)]| Stdiopool::run_as(USER, dir, args);
-    World::in_folder((dir, more), run).await
+    World::in_folder(dir, more, run).await
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ async fn servers_of_one_user_do_not_look_into_each_other() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     chown(dir.path(), Some(USER), Some(USER)).expect("given");
     let run = |dir, args: &[String], _env: &[(&str, &str)]| Stdiopool::run_as(USER, dir, args);
-    let world = World::in_folder((dir, ""), run).await;
+    let world = World::in_folder(dir, "", run).await;
     let log = world.pool.log();
     assert!(log.contains("run as one Unix user"), "it is said: {log}");
     let pid = told(&world.bob, "result = os.getpid()").await;

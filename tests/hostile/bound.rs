@@ -66,7 +66,8 @@ const WAYS: [&str; 6] = [
 async fn first_call(
     pool: &Stdiopool,
     way: &str,
-    (server, tool): (&str, &str),
+    server: &str,
+    tool: &str,
     arguments: Value,
 ) -> (StatusCode, Value) {
     let one = pool.client(server);
@@ -170,8 +171,7 @@ async fn the_first_call_is_bound_or_refused_on_every_way() {
             }
             for server in ["tool", "argument", "glob", "slipglob"] {
                 let given = json!({ "repo": "mine" });
-                let (status, response) =
-                    first_call(&pool, way, (server, "git_status"), given).await;
+                let (status, response) = first_call(&pool, way, server, "git_status", given).await;
                 let (reason, why) = outcome(&response).expect_err("refused");
                 let place = format!("{era} {way} {server}");
                 assert_eq!(
@@ -185,7 +185,7 @@ async fn the_first_call_is_bound_or_refused_on_every_way() {
                 );
             }
             let given = json!({ "path": "p" });
-            let (_, response) = first_call(&pool, way, ("right", "git_status"), given).await;
+            let (_, response) = first_call(&pool, way, "right", "git_status", given).await;
             let bound = outcome(&response).unwrap_or_else(|why| panic!("{era} {way}: {why:?}"));
             assert_eq!(
                 bound,
@@ -193,7 +193,7 @@ async fn the_first_call_is_bound_or_refused_on_every_way() {
                 "{era} {way}"
             );
             let given = json!({ "repo": "mine" });
-            let (_, response) = first_call(&pool, way, ("right", "git_status"), given).await;
+            let (_, response) = first_call(&pool, way, "right", "git_status", given).await;
             let (_, why) = outcome(&response).expect_err("not to be given");
             assert!(
                 why.contains("`repo` is set by the server's operator"),
@@ -370,14 +370,13 @@ async fn every_kind_of_worker_is_asked_itself_where_nothing_is_remembered() {
         for stateless in [false, true] {
             let way = WAYS[usize::from(stateless)];
             for _ in 0..2 {
-                let (_, response) =
-                    first_call(&pool, way, ("right", "git_status"), json!({})).await;
+                let (_, response) = first_call(&pool, way, "right", "git_status", json!({})).await;
                 assert_eq!(
                     outcome(&response),
                     Ok(json!({ "repo": "x" })),
                     "{more} {way}"
                 );
-                let (_, response) = first_call(&pool, way, ("slip", "git_status"), json!({})).await;
+                let (_, response) = first_call(&pool, way, "slip", "git_status", json!({})).await;
                 assert!(outcome(&response).is_err(), "{more} {way}: {response}");
             }
         }

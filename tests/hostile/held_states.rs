@@ -20,12 +20,18 @@ fn serve(servers: &str) -> Stdiopool {
     Stdiopool::serve_with(&auth, &(servers.to_owned() + tenants))
 }
 
+#[derive(Clone, Copy, Debug)]
+struct User {
+    tenant: &'static str,
+    name: &'static str,
+}
+
 /// A user of a tenant, as the proxy passes its requests on.
-fn user(pool: &Stdiopool, server: &str, (tenant, user): (&str, &str)) -> Client {
+fn user(pool: &Stdiopool, server: &str, who: User) -> Client {
     let mut client = pool.client(server);
     for (name, value) in [
-        ("x-tenant", tenant),
-        ("x-user", user),
+        ("x-tenant", who.tenant),
+        ("x-user", who.name),
         ("x-proxy-secret", "secret"),
     ] {
         let value = value.parse().expect("may stand in a head");
@@ -34,9 +40,18 @@ fn user(pool: &Stdiopool, server: &str, (tenant, user): (&str, &str)) -> Client 
     client
 }
 
-const ANNA: (&str, &str) = ("acme", "anna");
-const BOB: (&str, &str) = ("acme", "bob");
-const EVE: (&str, &str) = ("globex", "anna");
+const ANNA: User = User {
+    tenant: "acme",
+    name: "anna",
+};
+const BOB: User = User {
+    tenant: "acme",
+    name: "bob",
+};
+const EVE: User = User {
+    tenant: "globex",
+    name: "anna",
+};
 
 fn arguments() -> Value {
     json!({ "kind": "elicitation" })

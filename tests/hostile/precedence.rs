@@ -1,4 +1,4 @@
-//! Whose turn it is on a processor: the supervisor's before its workers', and a busy worker's behind the others'.
+//! Who gets a processor first: the supervisor's before its workers', and a busy worker's behind the others'.
 
 use std::fs;
 

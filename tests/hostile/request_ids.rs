@@ -47,20 +47,38 @@ fn lines_of(pool: &Stdiopool, id: &str, text: &str) -> Vec<Value> {
     })
 }
 
-/// What fails, by the tool that is called, and what of it is in the log.
-const FAILING: [(&str, &str); 3] = [
-    ("die", "worker_exited"),
-    ("slow", "request_timeout"),
-    ("huge", "unknown tool: huge"),
+/// A call that fails.
+#[derive(Clone, Copy)]
+struct Failing {
+    tool: &'static str,
+    /// What of the failure is in the log.
+    logged: &'static str,
+}
+
+/// One for each way to fail.
+const FAILING: [Failing; 3] = [
+    Failing {
+        tool: "die",
+        logged: "worker_exited",
+    },
+    Failing {
+        tool: "slow",
+        logged: "request_timeout",
+    },
+    Failing {
+        tool: "huge",
+        logged: "unknown tool: huge",
+    },
 ];
 
 fn arguments() -> Value {
     json!({ "seconds": 30 })
 }
 
-fn check(pool: &Stdiopool, response: &Value, (tool, text): (&str, &str)) -> String {
+fn check(pool: &Stdiopool, response: &Value, failing: Failing) -> String {
+    let tool = failing.tool;
     let id = id_of(response);
-    let lines = lines_of(pool, &id, text);
+    let lines = lines_of(pool, &id, failing.logged);
     for line in lines {
         let of = &line["request"];
         assert_eq!(
@@ -83,7 +101,7 @@ async fn an_error_names_its_request_and_the_log_has_it() {
     let client = pool.client_of("acme", "work").connect().await;
     let mut ids = vec![];
     for failing in FAILING {
-        let answer = client.call(failing.0, arguments()).await;
+        let answer = client.call(failing.tool, arguments()).await;
         ids.push(check(&pool, answer.response(), failing));
     }
     // A session that nobody knows, and a tenant that there is not.
@@ -172,7 +190,7 @@ async fn over_http_2_as_well() {
         .expect("HTTP/2");
     let connection = tokio::spawn(connection);
     for failing in FAILING {
-        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": failing.0, "arguments": arguments() } });
+        let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": failing.tool, "arguments": arguments() } });
         let request = http::Request::builder()
             .method(Method::POST)
             .uri(&session.url)
@@ -232,7 +250,7 @@ async fn over_http_and_sse_it_is_the_id_of_the_post() {
     assert!(asked(1, "initialize", about).await["result"].is_object());
     let mut ids = vec![];
     for (id, failing) in (2..).zip(FAILING) {
-        let params = json!({ "name": failing.0, "arguments": arguments() });
+        let params = json!({ "name": failing.tool, "arguments": arguments() });
         let told = asked(id, "tools/call", params).await;
         ids.push(check(&pool, &told, failing));
     }

@@ -33,7 +33,11 @@ impl Authority {
         let keys = Arc::new(Mutex::new(vec![("one".to_owned(), key())]));
         let served = Arc::clone(&keys);
         let set = move || {
-            let keys = served.lock().iter().map(public).collect::<Vec<_>>();
+            let keys = served.lock();
+            let keys = keys
+                .iter()
+                .map(|(kid, key)| public(kid, key))
+                .collect::<Vec<_>>();
             async move { axum::Json(json!({ "keys": keys })) }
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
@@ -63,7 +67,7 @@ impl Authority {
     }
 }
 
-fn public((kid, key): &(String, EncodingKey)) -> Value {
+fn public(kid: &str, key: &EncodingKey) -> Value {
     let jwk = Jwk::from_encoding_key(key, Algorithm::ES256).expect("a key");
     let mut jwk = serde_json::to_value(jwk).expect("JSON");
     jwk["kid"] = json!(kid);

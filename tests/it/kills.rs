@@ -26,15 +26,23 @@ struct Promised {
     removing: BTreeSet<String>,
 }
 
+/// The admin API of a stdiopool.
+#[derive(Clone, Copy)]
+struct AdminApi<'a> {
+    client: &'a reqwest::Client,
+    url: &'a str,
+}
+
 /// Asks the admin API; `None` once it is dead.
-async fn ask(
-    (client, admin): (&reqwest::Client, &str),
-    method: Method,
-    path: &str,
-    body: &Value,
-) -> Option<Value> {
-    let url = format!("{admin}/api/v1/tenants/{path}");
-    let answer = client.request(method, url).json(body).send().await.ok()?;
+async fn ask(admin: AdminApi<'_>, method: Method, path: &str, body: &Value) -> Option<Value> {
+    let url = format!("{}/api/v1/tenants/{path}", admin.url);
+    let answer = admin
+        .client
+        .request(method, url)
+        .json(body)
+        .send()
+        .await
+        .ok()?;
     let status = answer.status();
     let body = answer.text().await.ok()?;
     assert!(status.is_success(), "{path}: {status} {body}");
@@ -57,12 +65,15 @@ async fn store(client: &reqwest::Client, front: &str, token: &str, name: &str) -
 }
 
 /// Adds tenants with a token, a secret and a stored config each, and removes every third, until it is dead.
-async fn change((admin, front): (String, String), round: u64) -> Promised {
+async fn change(admin: String, front: String, round: u64) -> Promised {
     let mut promised = Promised::default();
     // Without reading roots, which takes longer than a change does.
     let client = reqwest::Client::builder().no_proxy().tls_certs_only([]);
     let client = client.build().expect("a client");
-    let admin = (&client, admin.as_str());
+    let admin = AdminApi {
+        client: &client,
+        url: &admin,
+    };
     for n in 0.. {
         let name = format!("t{round}-{n}");
         if ask(admin, Method::POST, &name, &json!({"weight": 2}))
@@ -115,7 +126,7 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_promised_and_halves_nothing
     let mut pool = Stdiopool::run(dir, &["--config".to_owned(), config], &[]);
     let (mut kept, mut configs) = (0, 0);
     for round in 0..ROUNDS {
-        let changing = tokio::spawn(change((pool.admin.clone(), pool.url.clone()), round));
+        let changing = tokio::spawn(change(pool.admin.clone(), pool.url.clone(), round));
         // Spread over the time that a few changes take, so that each kill falls elsewhere.
         tokio::time::sleep(Duration::from_micros(40_000 + round * 9_370)).await;
         pool = tokio::task::spawn_blocking(|| pool.restarted_after(Signal::SIGKILL))

@@ -147,7 +147,7 @@ impl Bench {
     }
 
     /// Runs a line in both ways, and checks that they agree, on that version.
-    async fn agree(&self, (line, env): (&str, &Variables), version: Option<&str>, how: How) {
+    async fn agree(&self, line: &str, env: &Variables, version: Option<&str>, how: How) {
         let line = line.replace("URL", &self.registry.url);
         let words: Vec<&str> = line.split(' ').collect();
         let launcher = self.by_launcher(&words, env);
@@ -190,13 +190,13 @@ async fn lines_of_npm_run_what_npm_runs() {
             ("npx -y lacking", &plain, "1.0.0"),
             ("npx -y twofold", &odd, "1.0.0"),
         ] {
-            bench.agree((line, env), Some(version), How::Directly).await;
+            bench.agree(line, env, Some(version), How::Directly).await;
         }
         // npx takes the package for the value of the flag, and what follows for its own flags.
         let swallowed = "npx -y --no-audit aged --port 3";
         let version = (npm == "npm11").then_some("1.1.0");
         bench
-            .agree((swallowed, &plain), version, How::AsWritten)
+            .agree(swallowed, &plain, version, How::AsWritten)
             .await;
         // What is installed globally comes first.
         let prefix = bench.path(&format!("global-{npm}"));
@@ -209,12 +209,12 @@ async fn lines_of_npm_run_what_npm_runs() {
         assert!(install.expect("npm runs").success());
         for line in ["npx -y @x/probe", "npx -y @x/probe@^1"] {
             bench
-                .agree((line, &global), Some("1.0.0"), How::AsWritten)
+                .agree(line, &global, Some("1.0.0"), How::AsWritten)
                 .await;
         }
         let other = "npx -y @x/probe@2.0.0";
         bench
-            .agree((other, &global), Some("2.0.0"), How::Directly)
+            .agree(other, &global, Some("2.0.0"), How::Directly)
             .await;
     }
 }
@@ -251,7 +251,7 @@ async fn lines_of_pnpm_and_bun_run_what_they_run() {
         ("bunx twofold", &bun, Some("1.0.0"), How::Directly),
         ("bunx aged", &own, Some("1.1.0"), How::AsWritten),
     ] {
-        bench.agree((line, env), version, how).await;
+        bench.agree(line, env, version, how).await;
     }
 }
 
@@ -336,7 +336,7 @@ async fn lines_of_uv_and_pipx_run_what_they_run() {
         ("uvx probe-py", &from_file, "2.1.0", How::AsWritten),
         ("uvx probe-py", &tools, "1.0.0", How::AsWritten),
     ] {
-        bench.agree((line, env), Some(version), how).await;
+        bench.agree(line, env, Some(version), how).await;
     }
     // pip's own configuration says where from, if there is one.
     let is_configured = Path::new("/etc/pip.conf").exists();
@@ -347,11 +347,11 @@ async fn lines_of_uv_and_pipx_run_what_they_run() {
     };
     let pipx = bench.env("pipx", &[]);
     bench
-        .agree(("pipx run probe-py b", &pipx), Some("2.1.0"), how)
+        .agree("pipx run probe-py b", &pipx, Some("2.1.0"), how)
         .await;
     let other = bench.env("pipx", &[("PIPX_DEFAULT_PYTHON", &python)]);
     bench
-        .agree(("pipx run probe-py", &other), Some("2.1.0"), how)
+        .agree("pipx run probe-py", &other, Some("2.1.0"), how)
         .await;
 }
 

@@ -21,7 +21,7 @@ const MISSING: &str = "dev.stdiopool/missing";
 pub struct Missing {
     /// The server's name.
     pub server: String,
-    /// Why, for people.
+    /// Why the server's part is missing, for people.
     pub why: String,
 }
 
@@ -42,7 +42,7 @@ pub struct Items {
     pub items: Vec<(String, String)>,
     /// Where the next page begins.
     pub next: Option<String>,
-    /// How many items are left out, as nothing could name them.
+    /// How many items are left out because they have no name.
     pub unnamed: usize,
     /// What the server says of the next page, if that is no place where one could begin.
     pub odd_cursor: Option<String>,

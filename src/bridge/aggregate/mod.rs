@@ -21,7 +21,7 @@ mod renaming;
 
 pub use merge::{Items, Missing, NotAPage, introduction, items, merged};
 pub use names::{Alias, Names};
-pub use renaming::Addressed;
+pub use renaming::RenamedRequest;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ const RESOURCES: &str = "stdiopool://";
 /// name of the server stands inside the address.
 const PAGES: &str = "ui://";
 
-/// How servers and their things are told apart in a name.
+/// The form in which a name says of which server a tool, prompt or resource is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Names {
     separator: Arc<str>,

@@ -46,10 +46,10 @@ impl Replacements {
 
 /// A request that names a thing of one server, in that server's own words.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Addressed {
+pub struct RenamedRequest {
     /// The server, as the request names it: there may be none of that name.
     pub server: String,
-    /// What the request names, as the server calls it.
+    /// The name of the thing, as the server calls it.
     pub own: String,
     /// The request.
     pub message: Bytes,
@@ -79,7 +79,7 @@ fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
 
 impl Names {
     /// The server that a request is for, by what it names; `None` if it names nothing of any server.
-    pub fn addressed(&self, message: &[u8], envelope: &Envelope<'_>) -> Option<Addressed> {
+    pub fn addressed(&self, message: &[u8], envelope: &Envelope<'_>) -> Option<RenamedRequest> {
         let params: Params<'_> = serde_json::from_str(envelope.params?.get()).ok()?;
         let (named, is_uri) = match envelope.method.as_deref()? {
             "tools/call" | "prompts/get" => (params.name?, false),
@@ -104,7 +104,7 @@ impl Names {
         };
         let mut replacements = Replacements::default();
         replacements.replace(message, named, &own);
-        Some(Addressed {
+        Some(RenamedRequest {
             server: server.to_owned(),
             own: own.into_owned(),
             message: replacements.apply(message).into(),

@@ -1,4 +1,4 @@
-//! Answers: what this revision wants beside what a worker of the older era says.
+//! Answers: what this revision wants beside what a worker of the legacy era says.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -115,7 +115,7 @@ impl ResponseAdapter<'_> {
     }
 }
 
-/// Tools as they were listed, without what belonged to the older era's tasks.
+/// Tools as they were listed, without what belonged to the legacy era's tasks.
 fn without_execution(tools: &str) -> Cow<'_, str> {
     if memchr::memmem::find(tools.as_bytes(), b"\"execution\"").is_none() {
         return Cow::Borrowed(tools);

@@ -11,7 +11,7 @@ use crate::protocol::{self, Envelope};
 /// How a request goes on.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Begin<'a> {
-    /// The call that waits for it is taken up: a worker of the older era has asked meanwhile, and its client brings the
+    /// The call that waits for it is taken up: a worker of the legacy era has asked meanwhile, and its client brings the
     /// answers with this state.
     Resume(&'a str),
     /// A worker gets it.

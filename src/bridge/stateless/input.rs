@@ -34,7 +34,7 @@ impl Question {
         })
     }
 
-    /// How long it is, in bytes of JSON.
+    /// The length of the question, in bytes of JSON.
     pub fn bytes(&self) -> usize {
         self.params.to_string().len() + self.ask.len() + self.key.len()
     }

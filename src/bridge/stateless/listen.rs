@@ -37,7 +37,7 @@ impl Filter {
         serde_json::from_str(notifications?).ok()
     }
 
-    /// What of it a server can tell that answered so to `initialize`.
+    /// The part of the filter that a server can tell of which answered so to `initialize`.
     #[must_use]
     pub fn agreed(mut self, initialize_result: &str) -> Self {
         let server_info: Value = serde_json::from_str(initialize_result).unwrap_or(Value::Null);

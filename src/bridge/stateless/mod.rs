@@ -2,13 +2,13 @@
 //! of servers of the `initialize` era, and the other way round.
 //!
 //! ```text
-//!  POST ──▶ request: metadata and headers agree? ──▶ its for_worker: a request of the older era
+//!  POST ──▶ request: metadata and headers agree? ──▶ its for_worker: a request of the legacy era
 //!                                                        │
 //!  result, adapted to this era ◀── answer ◀── result or error of the worker
 //!  input_required ◀── input ◀── what the worker asks its client meanwhile
 //! ```
 //!
-//! The other way round, `worker` says for a session of the older era what a server of this
+//! The other way round, `worker` says for a session of the legacy era what a server of this
 //! revision has to be told, and translates back what it answers.
 //!
 //! Invariants: metadata and headers that disagree are refused, never chosen between; what a worker is told has no member of
@@ -18,6 +18,11 @@
 //!
 //! Pure: texts in, texts out. The choice of the worker that serves a request, and how a call waits for its client's
 //! next request, is decided elsewhere.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
 
 mod answer;
 mod call;
@@ -54,6 +59,9 @@ pub(in crate::bridge) mod meta {
     /// Names in `_meta` that clients send with requests.
     pub(in crate::bridge) const NAMES: [&str; 4] = [VERSION, CLIENT_INFO, CAPABILITIES, LOG_LEVEL];
 }
+
+/// The members of an object by name, each value as it stands there; of a name that is there twice, the last.
+type RawMembers<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 #[cfg(test)]
 mod tests;

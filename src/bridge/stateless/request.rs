@@ -1,7 +1,6 @@
 //! Requests: what they must say of themselves, and what is left of them for the worker.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::{STATELESS, meta};
+use super::{RawMembers, STATELESS, meta};
 use crate::bridge::Level;
 use crate::ids::RequestId;
 use crate::protocol::{
@@ -95,17 +94,15 @@ pub fn is_stateless(version_header: Option<&str>, envelope: &Envelope<'_>) -> bo
     version_header.is_some_and(is_later) || says_so()
 }
 
-type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
-
 struct Params;
 
 impl Params {
     /// The members of params, and those of `_meta`.
-    fn read(params: RawJson<'_>) -> Result<(Members<'_>, Members<'_>), serde_json::Error> {
-        let members: Members<'_> = serde_json::from_str(params.get())?;
+    fn read(params: RawJson<'_>) -> Result<(RawMembers<'_>, RawMembers<'_>), serde_json::Error> {
+        let members: RawMembers<'_> = serde_json::from_str(params.get())?;
         let meta = match members.get("_meta") {
             Some(meta) => serde_json::from_str(meta.get())?,
-            None => Members::new(),
+            None => RawMembers::new(),
         };
         Ok((members, meta))
     }
@@ -128,8 +125,8 @@ pub struct StatelessRequest<'a> {
     pub responses: Map<String, Value>,
     /// What that result gave it to bring back.
     pub state: Option<String>,
-    params: Members<'a>,
-    meta: Members<'a>,
+    params: RawMembers<'a>,
+    meta: RawMembers<'a>,
 }
 
 impl<'a> StatelessRequest<'a> {
@@ -238,7 +235,7 @@ impl<'a> StatelessRequest<'a> {
         self.params.get(name).map(|value| value.get())
     }
 
-    /// The request in the words of the older era: its parameters, without what only this
+    /// The request in the words of the legacy era: its parameters, without what only this
     /// revision has. Members of others in `_meta` (trace context, vendors) stay.
     pub fn for_worker(&self) -> String {
         let meta = self
@@ -275,7 +272,7 @@ impl<'a> StatelessRequest<'a> {
 
 /// A member of the parameters that may be left out, or be `null`, as some clients write that.
 fn optional<T: DeserializeOwned>(
-    params: &Members<'_>,
+    params: &RawMembers<'_>,
     name: &str,
 ) -> Result<Option<T>, serde_json::Error> {
     let given = params.get(name);

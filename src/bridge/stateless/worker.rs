@@ -1,5 +1,5 @@
 //! A session's requests in the words of the stateless revision, and what comes back in its own:
-//! the client speaks the older era, the server the newer.
+//! the client speaks the legacy era, the server the modern one.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,11 +9,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::{STATELESS, meta};
+use super::{RawMembers, STATELESS, meta};
 use crate::bridge::Level;
 use crate::protocol::{RawJson, bare_notification, code, notification, one_line, request};
-
-type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// Members of a result that only this revision has.
 const OWN_MEMBERS: [&str; 3] = ["resultType", "ttlMs", "cacheScope"];
@@ -50,13 +48,13 @@ impl Template {
         level: Option<Level>,
         token: Option<u64>,
     ) -> Option<Self> {
-        let members: Members<'_> = match params {
+        let members: RawMembers<'_> = match params {
             Some(params) => serde_json::from_str(params.get()).ok()?,
-            None => Members::new(),
+            None => RawMembers::new(),
         };
-        let own: Members<'_> = match members.get("_meta") {
+        let own: RawMembers<'_> = match members.get("_meta") {
             Some(own) => serde_json::from_str(own.get()).ok()?,
-            None => Members::new(),
+            None => RawMembers::new(),
         };
         let mut text = String::from("{");
         for (name, value) in &members {
@@ -130,7 +128,7 @@ fn put_member(text: &mut String, name: &str, value: &str) {
 pub struct InputRequest {
     /// The name of the question in the answer.
     pub key: String,
-    /// What is asked, as a client of the older era is asked.
+    /// What is asked, as a client of the legacy era is asked.
     pub method: String,
     /// The question's parameters.
     pub params: Value,
@@ -149,7 +147,7 @@ pub enum Outcome {
         /// To be brought back untouched.
         state: Option<Box<str>>,
     },
-    /// A kind that clients of the older era do not know.
+    /// A kind that clients of the legacy era do not know.
     Unknown(String),
 }
 
@@ -196,7 +194,7 @@ impl Outcome {
 }
 
 impl InputRequest {
-    /// The request to a client of the older era, under that id.
+    /// The request to a client of the legacy era, under that id.
     pub fn message(&self, id: &str) -> Bytes {
         let mut params = match &self.params {
             Value::Object(params) => params.clone(),
@@ -213,7 +211,7 @@ impl InputRequest {
 
 /// A result without what only this revision has.
 pub fn plain_result(result: &str) -> Cow<'_, str> {
-    let Ok(members) = serde_json::from_str::<Members<'_>>(result) else {
+    let Ok(members) = serde_json::from_str::<RawMembers<'_>>(result) else {
         return Cow::Borrowed(result);
     };
     let mut text = String::with_capacity(result.len());
@@ -236,7 +234,7 @@ pub fn plain_result(result: &str) -> Cow<'_, str> {
 
 /// `_meta` without the protocol's own members; `None` if nothing is left.
 fn plain_meta(own: &str) -> Option<String> {
-    let Ok(members) = serde_json::from_str::<Members<'_>>(own) else {
+    let Ok(members) = serde_json::from_str::<RawMembers<'_>>(own) else {
         return Some(own.to_owned());
     };
     let mut text = String::from("{");
@@ -251,9 +249,9 @@ fn plain_meta(own: &str) -> Option<String> {
 
 /// A notification without what only this revision has, and the subscription it belongs to.
 pub fn plain_notification(method: &str, params: &str) -> (Bytes, Option<u64>) {
-    let members: Members<'_> = serde_json::from_str(params).unwrap_or_default();
+    let members: RawMembers<'_> = serde_json::from_str(params).unwrap_or_default();
     let subscription = members.get("_meta").and_then(|own| {
-        let own: Members<'_> = serde_json::from_str(own.get()).ok()?;
+        let own: RawMembers<'_> = serde_json::from_str(own.get()).ok()?;
         let id = own.get(meta::SUBSCRIPTION)?.get();
         id.trim_matches('"').parse().ok()
     });
@@ -280,7 +278,7 @@ pub fn refused_revisions(error: &str) -> Option<Vec<String>> {
     (view.code == i64::from(code::UNSUPPORTED_VERSION)).then_some(view.data.supported)
 }
 
-/// An error in the words of the older era.
+/// An error in the words of the legacy era.
 pub fn plain_error(method: &str, error: &str) -> String {
     let mut told: Value = serde_json::from_str(error).unwrap_or(Value::Null);
     let code = told["code"]

@@ -7,16 +7,16 @@ use serde::Serialize;
 pub(super) struct Check {
     /// What was looked at.
     pub(super) what: &'static str,
-    /// Whether what was looked at is as it should be.
+    /// The thing that was looked at is as it should be.
     pub(super) ok: bool,
-    /// Whether it is there in a version that does less.
+    /// The thing is there in a version that does less.
     pub(super) old: bool,
     /// What was found.
     pub(super) found: String,
-    /// What is lost as it is.
+    /// What is lost while the thing is as it was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) lost: Option<String>,
-    /// What to do about it.
+    /// What to do about the finding.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) remedy: Option<String>,
 }

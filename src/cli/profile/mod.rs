@@ -1,4 +1,9 @@
-//! `stdiopool profile`.
+//! `stdiopool profile`: runs one server in a stdiopool of its own, calls its tools, and prints what it was seen to need.
+//!
+//! Invariant: a profile has a state folder of its own, and as root a user, which are free again when it ends
+//! (docs/decisions/053-profile.md).
+//!
+//! Not here: the recording ([`crate::worker`]) and what follows from it for the keys ([`crate::profile`]).
 
 mod script;
 

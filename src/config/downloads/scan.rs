@@ -9,7 +9,7 @@ const MAX_DEPTH: usize = 6;
 /// How many commands of a line are looked at.
 const MAX_COMMANDS: usize = 200;
 
-/// How sure it is that a command line runs a downloader.
+/// How certain a finding is that a command line runs a downloader.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Certainty {
     /// The downloader is the command, or a program that runs others has it.
@@ -25,7 +25,7 @@ pub struct Downloader {
     pub program: String,
     /// The settings that the downloader goes by.
     pub family: Family,
-    /// How sure it is that it is run.
+    /// How certain the finding is that the downloader is run.
     pub certainty: Certainty,
     /// Variables that the line sets for the downloader, and whether each has one value for all.
     sets: Vec<(String, bool)>,

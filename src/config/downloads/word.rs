@@ -53,7 +53,7 @@ impl Word {
         }
     }
 
-    /// Whether there may be several words in it.
+    /// Whether the word may have several words in it, as a shell's script has.
     pub(super) fn is_script(&self) -> bool {
         self.text.contains(char::is_whitespace)
     }

@@ -12,7 +12,7 @@ use url::Url;
 /// `[auth]`
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Auth {
-    /// How callers say who they are.
+    /// The way in which callers say who they are.
     pub mode: AuthMode,
     /// Scopes without which nobody comes in.
     pub required_scopes: BTreeSet<String>,
@@ -48,7 +48,7 @@ pub struct Jwt {
     pub scope_claim: String,
     /// How far clocks may be apart.
     pub leeway: Duration,
-    /// How long keys are used before they are fetched again.
+    /// How long the issuer's keys are used before they are fetched again.
     pub refresh: Duration,
     /// Where clients get tokens: URLs of authorization servers.
     pub authorization_servers: Vec<String>,

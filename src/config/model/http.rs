@@ -15,7 +15,7 @@ use crate::protocol::FailureStatus;
 pub struct Http {
     /// Address on which the front door listens.
     pub listen: SocketAddr,
-    /// What clients know it as.
+    /// The address by which clients know this stdiopool.
     pub public_url: Option<String>,
     /// The status of the answer to a request that failed.
     pub failure_status: FailureStatus,

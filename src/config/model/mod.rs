@@ -5,6 +5,9 @@
 //!
 //! Types of the tables' values, one file for what belongs together, and what follows from one [`Config`] alone. How a
 //! table is read stands beside this folder, in a file with the table's name.
+//!
+//! This module deliberately reads nothing: no text, no file, no environment. What a value means for a worker, a session or the
+//! pool is theirs to say; they take it by value.
 
 mod auth;
 mod http;
@@ -28,7 +31,7 @@ pub use pool::{Packages, Pool, SandboxUsers, State};
 pub use rates::{DefaultRates, Rates};
 pub use references::SecretUse;
 pub use secret::SecretSource;
-pub use server::{Arg, Interactive, Isolation, Launch, Limits, Server, Share};
+pub use server::{Arg, Interactive, Isolation, LaunchMode, Server, Share, WorkerLimits};
 pub use tenant::{Tenant, Token};
 
 use super::audit::Audit;
@@ -126,8 +129,8 @@ impl Config {
     }
 
     /// The limits of memory held for tenants, in bytes.
-    pub fn held_limits(&self) -> held::Limits {
-        held::Limits {
+    pub fn held_limits(&self) -> held::HeldLimits {
+        held::HeldLimits {
             of_tenant: self.rates.memory_held,
             of_all: self.http.memory,
         }

@@ -16,7 +16,7 @@ pub struct OAuth {
     pub token_url: Url,
     /// Where a token is revoked (RFC 7009).
     pub revocation_url: Option<Url>,
-    /// What `iss` of its answers must be (RFC 9207).
+    /// The `iss` that answers of the authorization server must have (RFC 9207).
     pub issuer: Option<String>,
     /// stdiopool's name there.
     pub client_id: String,

@@ -20,7 +20,7 @@ pub struct Pool {
     pub max_memory: SizeOrShare,
     /// Requests that wait.
     pub queue_limit: usize,
-    /// How long they wait at the most.
+    /// How long requests wait at the most.
     pub queue_timeout: Duration,
     /// How long a worker may be idle.
     pub idle_timeout: Duration,

@@ -39,7 +39,7 @@ pub struct Server {
     /// Spares kept ready.
     pub min_idle: usize,
     /// How the server's command is started.
-    pub launch: Launch,
+    pub launch: LaunchMode,
     /// Whether what the server's package was resolved to is kept in pool.lock.
     pub pin: bool,
     /// Dependencies of its package that its workers may write beside their code, each tenant its own; `*` for all.
@@ -75,8 +75,8 @@ pub struct Server {
     pub writable: Vec<PathBuf>,
     /// `network`: what it reaches, unless its tenant's reaches less.
     pub network: Network,
-    /// Limits on a process.
-    pub limits: Limits,
+    /// WorkerLimits on a process.
+    pub limits: WorkerLimits,
     /// `tools`: which tools are offered.
     pub tools: Tools,
     /// The JSON Schema of a tenant's config.
@@ -89,7 +89,7 @@ pub struct Server {
     pub identity: Vec<String>,
     /// Secrets that callers may bring themselves, by a handle.
     pub client_secrets: Vec<String>,
-    /// Where tenants authorise it, and how its access tokens are had.
+    /// Where tenants authorise the server, and how access tokens for it are had.
     pub oauth: Option<Arc<OAuth>>,
 }
 
@@ -109,7 +109,7 @@ pub enum Arg {
 
 /// `limits` of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct WorkerLimits {
     /// Bytes of memory that one worker may hold, its descendants included.
     pub memory: Option<u64>,
     /// Processes and threads of one worker.
@@ -151,7 +151,7 @@ pub enum Interactive {
 
 /// How a server's command is started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Launch {
+pub enum LaunchMode {
     /// The program of its package directly, if it runs one.
     Auto,
     /// The command is started as written.

@@ -17,7 +17,7 @@ use crate::ids::ServerName;
 pub struct Tenant {
     /// The tenant's bearer tokens.
     pub tokens: Vec<Token>,
-    /// How much it may ask; `None` for `[limits] tenant`.
+    /// How much the tenant may ask; `None` for `[limits] tenant`.
     pub rates: Option<Rates>,
     /// Bytes that it may make stdiopool hold; `None` for `limits.memory_held`.
     pub memory_held: Option<u64>,

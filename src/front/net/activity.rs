@@ -86,7 +86,7 @@ pub(in crate::front) struct Activity {
     blocked_since: AtomicU64,
     /// Bytes that the socket took.
     written: AtomicU64,
-    /// Whether it is to be noted how far the peer is.
+    /// The peer's progress is to be noted at the next look.
     look_due: AtomicBool,
     /// Bytes in the socket that the peer had not taken at the last look, and those that the socket had taken by then.
     left: [AtomicU64; 2],
@@ -265,7 +265,7 @@ impl Activity {
         self.look_due.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nobody has looked yet since it was time.
+    /// Whether a look is due and nobody has looked yet.
     pub(super) fn is_look_due(&self) -> bool {
         self.look_due.load(Ordering::Relaxed)
     }
@@ -352,7 +352,7 @@ impl Activity {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// What is held for it, of callers that are not known, in bytes, and since when something is.
+    /// Bytes that are held for the connection of callers that are not known, and since when something is.
     pub(super) fn held(&self) -> (u64, Instant) {
         let since = self.held_since.load(Ordering::Relaxed);
         let since = self.clock.instant(since);
@@ -372,12 +372,12 @@ impl Activity {
         self.task.wake();
     }
 
-    /// Whether it was asked to end to make room.
+    /// Whether the connection was asked to end to make room.
     pub(super) fn is_leaving(&self) -> bool {
         self.close_request.load(Ordering::Acquire) >= CloseRequest::Leave as u8
     }
 
-    /// Whether it is to end at once, whatever is under way.
+    /// Whether the connection is to end at once, whatever is under way.
     pub(in crate::front) fn is_closing(&self) -> bool {
         self.close_requested() == CloseRequest::Close
     }
@@ -416,7 +416,7 @@ impl Activity {
 #[derive(Debug)]
 pub(super) struct LifetimeMonitor {
     timeouts: Timeouts,
-    /// Since when it is finishing, and the bytes written then or when it last took enough.
+    /// Since when the connection is finishing, and the bytes written then or when it last took enough.
     finishing: Option<(u64, u64)>,
 }
 

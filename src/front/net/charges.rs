@@ -69,7 +69,7 @@ impl OfConnection {
         }
     }
 
-    /// Whether its peer holds more than its part.
+    /// Whether the connection's peer holds more than its part.
     fn is_over(&self) -> bool {
         self.peer
             .is_some_and(|peer| self.slot.slots().is_over(peer))
@@ -189,12 +189,12 @@ mod tests {
 
     use super::*;
     use crate::front::net::connection_slots::{ConnectionLimits, ConnectionSlots};
-    use crate::held::{Ledger, Limits};
+    use crate::held::{HeldLimits, Ledger};
     use crate::ids::TenantId;
 
     /// Strangers have 80 KiB, a peer 20, all others 320.
     fn slots() -> Arc<ConnectionSlots> {
-        let ledger = Ledger::new(Limits {
+        let ledger = Ledger::new(HeldLimits {
             of_tenant: 30 << 10,
             of_all: 640 << 10,
         });

@@ -23,7 +23,7 @@ use crate::fair::Gate;
 
 /// Requests at once over one connection of HTTP/2; further ones wait with the client.
 const MAX_STREAMS: u32 = 200;
-/// What of one request may come over HTTP/2 before it is read, in bytes.
+/// Bytes of one request that may come over HTTP/2 before they are read.
 pub(in crate::front) const STREAM_WINDOW: u32 = 64 << 10;
 /// What of all requests of a connection may: whatever is not read of some, the others have room.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
@@ -144,7 +144,7 @@ impl LookInterval {
         }
     }
 
-    /// Whether it is time to look. Polled with each step of the connection: one load, nearly always.
+    /// Whether a look at the connection is due. Polled with each step of the connection: one load, nearly always.
     fn poll_look(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
         let mut is_due = false;
         while !self.is_armed || self.sleep.is_elapsed() {

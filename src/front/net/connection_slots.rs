@@ -24,7 +24,7 @@ use crate::protocol::{Failure, Reason};
 const FREED_SHARE: usize = 64;
 /// Connections of a peer that are asked to leave, and still there, at the least.
 const LEAVING: usize = 16;
-/// How often it is said at the most that connections were refused or closed to make room.
+/// How often the log says at the most that connections were refused or closed to make room.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// The limits of a listener's connections.

@@ -35,7 +35,7 @@ pub enum FramingError {
 pub struct Ambiguous {
     /// The number of the head on its connection, from 1.
     pub head: u64,
-    /// Why it is one.
+    /// The error that the ambiguity is.
     pub error: FramingError,
 }
 
@@ -71,7 +71,7 @@ impl Coding {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     /// Lines of a head.
-    Head(Head),
+    Head(HeadSoFar),
     /// So many bytes of a body.
     Body(u64),
     /// The line with the size of a chunk.
@@ -86,7 +86,7 @@ enum Part {
 
 /// The head that is being read.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Head {
+struct HeadSoFar {
     has_request_line: bool,
     lengths: u32,
     length: u64,
@@ -113,7 +113,7 @@ pub struct Framing {
 impl Default for Framing {
     fn default() -> Self {
         Self {
-            part: Part::Head(Head::default()),
+            part: Part::Head(HeadSoFar::default()),
             line: Vec::new(),
             last: 0,
             head_len: 0,
@@ -207,7 +207,7 @@ impl Framing {
     }
 
     fn next_head(&mut self) {
-        self.part = Part::Head(Head::default());
+        self.part = Part::Head(HeadSoFar::default());
         self.head_len = 0;
     }
 
@@ -238,7 +238,7 @@ impl Framing {
         self.part = Part::Other;
     }
 
-    fn line_of_head(&mut self, mut head: Head, line: &[u8], is_cut: bool) {
+    fn line_of_head(&mut self, mut head: HeadSoFar, line: &[u8], is_cut: bool) {
         if line.is_empty() {
             if head.has_request_line {
                 self.end_head(head);
@@ -269,7 +269,7 @@ impl Framing {
         self.part = Part::Head(head);
     }
 
-    fn end_head(&mut self, head: Head) {
+    fn end_head(&mut self, head: HeadSoFar) {
         self.heads += 1;
         let error = match (head.lengths, head.coding) {
             _ if head.is_too_long => FramingError::TooLong,

@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
     use crate::front::net::connection_slots::{ConnectionLimits, ConnectionSlots};
-    use crate::held::{Kind, Ledger, Limits};
+    use crate::held::{HeldLimits, Kind, Ledger};
 
     #[derive(PartialEq, Debug)]
     struct Outcome {
@@ -120,7 +120,7 @@ mod tests {
 
     /// How a stranger fares that has sent so many bytes, with so many for strangers.
     async fn after(sent: usize, of_strangers: u64) -> Outcome {
-        let ledger = Ledger::new(Limits {
+        let ledger = Ledger::new(HeldLimits {
             of_tenant: 1,
             of_all: of_strangers * 8,
         });

@@ -9,7 +9,7 @@ use super::clock::Clock;
 #[derive(Debug)]
 pub(super) struct Progress {
     clock: Clock,
-    /// When it gave a piece, as of [`Clock::now`]; 0: it was asked for more and has none.
+    /// When the body last gave a piece, as of [`Clock::now`]; 0: it was asked for more and has none.
     gave_at: AtomicU64,
 }
 

@@ -155,7 +155,7 @@ fn expects_what_is_known(headers: &HeaderMap) -> Result<(), Unclear> {
     ))
 }
 
-/// Whether it is a host with or without a port (RFC 9110, 4.2.1 and 7.2): not empty, nobody's name before an `@`, a port
+/// Whether the text is a host with or without a port (RFC 9110, 4.2.1 and 7.2): not empty, nobody's name before an `@`, a port
 /// that there is.
 fn is_host(text: &[u8]) -> bool {
     // The usual ones, before anything is parsed.

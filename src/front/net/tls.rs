@@ -27,7 +27,7 @@ pub enum TlsError {
         key: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The error in the file.
         source: pem::Error,
     },
     /// The certificate and the key do not go together.

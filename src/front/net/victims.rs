@@ -10,7 +10,7 @@ pub(super) struct Candidate {
     pub(super) is_known: bool,
     /// No request is under way.
     pub(super) is_idle: bool,
-    /// Since when nothing of it began or ended.
+    /// Since when no request of the connection began or ended.
     pub(super) quiet_since: Instant,
 }
 

@@ -164,7 +164,7 @@ pub(in crate::front) struct ConfigAct<'a> {
     pub(in crate::front) server: Option<&'a str>,
     /// The fingerprint of its handle.
     pub(in crate::front) handle: Option<String>,
-    /// Why it was not done.
+    /// Why the act was not done; `None` if it was.
     pub(in crate::front) failed: Option<&'a Failure>,
     pub(in crate::front) took: Duration,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::HeaderMap;
 use http::header::EXPECT;
@@ -11,10 +11,11 @@ use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 
-use super::discard::{DISCARD_TIMEOUT, MAX_DISCARDED, discard};
+use super::body_buffer::{BodyBuffer, Whole};
+use super::discard::{DISCARD_TIMEOUT, DiscardBounds, MAX_DISCARDED, discard};
 use super::pacing::{BodyLimits, Drained, Pacing};
 use crate::front::net::STREAM_WINDOW;
-use crate::held::{Account, Charge, Full, Kind};
+use crate::held::{Account, Charge, Kind};
 use crate::protocol::{Failure, IdScanner, Reason};
 
 /// How long a body may bring nothing, and how long all of it may take beside what its pace allows for.
@@ -32,19 +33,10 @@ const UNREAD_TIMEOUT: Duration = Duration::from_secs(1);
 /// connection, over HTTP/2 the window of its stream.
 const UNSAID: usize = STREAM_WINDOW as usize;
 
-/// A body that is there.
-#[derive(Debug)]
-pub(in crate::front) struct Whole {
-    /// The body's bytes; those of a long one carry what was charged for them.
-    pub(in crate::front) bytes: Bytes,
-    /// What was charged for a short one, as long as its request is worked on.
-    pub(in crate::front) charge: Option<Charge>,
-}
-
 /// A body that was not taken.
 #[derive(Debug)]
 pub(in crate::front) struct Unread {
-    /// Why.
+    /// The failure because of which the body was not taken.
     pub(in crate::front) failure: Failure,
     /// The id (raw JSON) of the request that it was, where all of it went by: whoever waits for its answer can be told.
     pub(in crate::front) id: Option<String>,
@@ -66,7 +58,7 @@ impl From<Unread> for Failure {
 /// is not taken, what comes within bounds is passed over, and looked through for the id of its request.
 ///
 /// # Errors
-/// [`Reason::MessageTooLarge`]; [`Full`] as a failure; [`Reason::BodyTimeout`] when it does not come;
+/// [`Reason::MessageTooLarge`]; [`Full`](crate::held::Full) as a failure; [`Reason::BodyTimeout`] when it does not come;
 /// [`Reason::InvalidRequest`] when it breaks off, or can be read in two ways; [`Reason::Draining`] when it is not there
 /// soon after a shutdown has begun.
 ///
@@ -96,12 +88,9 @@ enum Next {
 /// A body of which some is there.
 struct Reading<'a> {
     began: Instant,
-    charge: Charge,
+    held: BodyBuffer,
     /// For what of it may have come and was not read, where its length is not said.
     unread: Charge,
-    /// Most bodies come in one piece, which is then not copied.
-    first: Bytes,
-    rest: BytesMut,
     /// Whoever asks first is told before it sends.
     asks_first: bool,
     pacing: Pacing<'a>,
@@ -113,18 +102,12 @@ impl<'a> Reading<'a> {
     fn new(account: &'a Account, limits: BodyLimits<'a>, asks_first: bool) -> Self {
         Self {
             began: Instant::now(),
-            charge: account.nothing(Kind::Body),
+            held: BodyBuffer::new(account),
             unread: account.nothing(Kind::Body),
-            first: Bytes::new(),
-            rest: BytesMut::new(),
             asks_first,
             pacing: Pacing::new(account, limits),
             is_paced: true,
         }
-    }
-
-    fn len(&self) -> usize {
-        self.first.len() + self.rest.len()
     }
 
     async fn read<B>(mut self, mut body: B, max: usize) -> Result<Whole, Unread>
@@ -135,7 +118,7 @@ impl<'a> Reading<'a> {
         let at_least = body.size_hint().lower();
         let Some(expected) = usize::try_from(at_least).ok().filter(|len| *len <= max) else {
             let failure = too_large(&at_least.to_string(), limits);
-            let refusal = (failure, DISCARD_TIMEOUT);
+            let refusal = BodyRefusal::taking_in_for(DISCARD_TIMEOUT, failure);
             return self.refuse(body, Bytes::new(), refusal).await;
         };
         // Bytes that have come and were not read are held as well.
@@ -143,9 +126,9 @@ impl<'a> Reading<'a> {
             None if !body.is_end_stream() => UNSAID.min(max),
             None | Some(_) => 0,
         };
-        let charged = self.charge.grow(expected);
+        let charged = self.held.reserve(expected);
         if let Err(full) = charged.and_then(|()| self.unread.grow(unsaid)) {
-            let refusal = (full.into(), UNREAD_TIMEOUT);
+            let refusal = BodyRefusal::taking_in_for(UNREAD_TIMEOUT, full.into());
             return self.refuse(body, Bytes::new(), refusal).await;
         }
         while !body.is_end_stream() {
@@ -157,15 +140,17 @@ impl<'a> Reading<'a> {
             if self.pacing.came(data.len()).await.is_err() {
                 return self.refuse_drained(body, data).await;
             }
-            if self.len() + data.len() > max {
+            if self.held.len() + data.len() > max {
                 let failure = too_large(&format!("over {max}"), limits);
-                return self.refuse(body, data, (failure, DISCARD_TIMEOUT)).await;
+                let refusal = BodyRefusal::taking_in_for(DISCARD_TIMEOUT, failure);
+                return self.refuse(body, data, refusal).await;
             }
-            if let Err(full) = self.add(&data, expected) {
-                return self.refuse(body, data, (full.into(), UNREAD_TIMEOUT)).await;
+            if let Err(full) = self.held.add(&data, expected) {
+                let refusal = BodyRefusal::taking_in_for(UNREAD_TIMEOUT, full.into());
+                return self.refuse(body, data, refusal).await;
             }
         }
-        Ok(self.whole())
+        Ok(self.held.whole())
     }
 
     /// The next piece of it.
@@ -225,7 +210,7 @@ impl<'a> Reading<'a> {
 
     /// When the next piece must be there.
     fn deadline(&self) -> Instant {
-        let allowed = Duration::from_secs(self.len() as u64 / SLOWEST);
+        let allowed = Duration::from_secs(self.held.len() as u64 / SLOWEST);
         let of_all = self.began + BODY_TIMEOUT + allowed + self.pacing.waited;
         of_all.min(Instant::now() + BODY_TIMEOUT)
     }
@@ -233,35 +218,11 @@ impl<'a> Reading<'a> {
     fn too_slow(&self) -> Failure {
         let why = format!(
             "the body does not come: {} bytes of it did in {} s (it may bring nothing for {} s, and {SLOWEST} bytes a second on average after that)",
-            self.len(),
+            self.held.len(),
             self.began.elapsed().as_secs(),
             BODY_TIMEOUT.as_secs(),
         );
         Failure::new(Reason::BodyTimeout, why)
-    }
-
-    fn add(&mut self, data: &Bytes, expected: usize) -> Result<(), Full> {
-        let len = self.len() + data.len();
-        let charged = usize::try_from(self.charge.bytes()).unwrap_or(usize::MAX);
-        if self.first.is_empty() && self.rest.is_empty() {
-            self.charge.grow(len.saturating_sub(charged))?;
-            self.first = data.clone();
-            return Ok(());
-        }
-        if self.rest.is_empty() {
-            // All that is known to come goes into one place, and what came is moved there.
-            let room = len.max(expected);
-            self.charge.grow(room.saturating_sub(charged))?;
-            self.rest.reserve(room);
-            self.rest
-                .extend_from_slice(&std::mem::take(&mut self.first));
-        } else if len > self.rest.capacity() {
-            // Doubled; what it grows to is what it takes.
-            self.charge.grow((2 * len).saturating_sub(charged))?;
-            self.rest.reserve(2 * len - self.rest.len());
-        }
-        self.rest.extend_from_slice(data);
-        Ok(())
     }
 
     /// Says that it is too late for the body. Bytes that are still being sent are taken in as fast as they come: the process ends
@@ -271,18 +232,13 @@ impl<'a> Reading<'a> {
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
     {
         self.is_paced = false;
-        self.refuse(body, piece, (Failure::draining(), UNREAD_TIMEOUT))
-            .await
+        let refusal = BodyRefusal::taking_in_for(UNREAD_TIMEOUT, Failure::draining());
+        self.refuse(body, piece, refusal).await
     }
 
     /// Takes in what is still being sent, within bounds, and says why it is not wanted: behind what is there already, and
     /// the piece that was one too many.
-    async fn refuse<B>(
-        self,
-        body: B,
-        piece: Bytes,
-        (failure, limit): (Failure, Duration),
-    ) -> Result<Whole, Unread>
+    async fn refuse<B>(self, body: B, piece: Bytes, refusal: BodyRefusal) -> Result<Whole, Unread>
     where
         B: HttpBody<Data = Bytes, Error: fmt::Display> + Unpin,
     {
@@ -290,46 +246,46 @@ impl<'a> Reading<'a> {
             asks_first,
             mut pacing,
             is_paced,
-            charge,
+            held,
             // Until what is there has passed by.
             unread: _unread,
-            first,
-            rest,
             began: _,
         } = self;
         let mut scanner = IdScanner::new();
-        for read in [&first[..], &rest[..], &piece[..]] {
+        for read in held.pieces().into_iter().chain([&piece[..]]) {
             scanner.feed(read);
         }
-        drop((charge, first, rest, piece));
+        drop((held, piece));
         let mut id = None;
         if !asks_first {
-            let bounds = (MAX_DISCARDED, limit);
+            let bounds = DiscardBounds {
+                bytes: MAX_DISCARDED,
+                time: refusal.taking_in_for,
+            };
             let pass = |bytes: &[u8]| scanner.feed(bytes);
             let pacing = is_paced.then_some(&mut pacing);
             if Box::pin(discard(body, bounds, pacing, pass)).await {
                 id = scanner.finish().request_id().map(ToOwned::to_owned);
             }
         }
-        Err(Unread { failure, id })
+        Err(Unread {
+            failure: refusal.failure,
+            id,
+        })
     }
+}
 
-    fn whole(mut self) -> Whole {
-        let bytes = if self.rest.is_empty() {
-            self.first
-        } else {
-            self.rest.freeze()
-        };
-        if self.charge.carries(&bytes) {
-            return Whole {
-                bytes: self.charge.carried_by(bytes),
-                charge: None,
-            };
-        }
-        self.charge.resize_anyway(bytes.len());
-        Whole {
-            bytes,
-            charge: Some(self.charge),
+/// Why a body is not taken, and for how long what still comes of it is taken in.
+struct BodyRefusal {
+    failure: Failure,
+    taking_in_for: Duration,
+}
+
+impl BodyRefusal {
+    fn taking_in_for(time: Duration, failure: Failure) -> Self {
+        Self {
+            failure,
+            taking_in_for: time,
         }
     }
 }
@@ -354,7 +310,7 @@ mod tests {
 
     use super::super::pacing::FREE;
     use super::*;
-    use crate::held::{Ledger, Limits};
+    use crate::held::{HeldLimits, Ledger};
     use crate::ids::TenantId;
 
     static NO_DRAIN: LazyLock<CancellationToken> = LazyLock::new(CancellationToken::new);
@@ -373,7 +329,7 @@ mod tests {
     const KB_20: usize = 20_000;
 
     fn account(limit: u64) -> Account {
-        let limits = Limits {
+        let limits = HeldLimits {
             of_tenant: limit,
             of_all: limit,
         };

@@ -8,20 +8,28 @@ use http_body_util::BodyExt;
 
 use super::pacing::{Drained, Pacing};
 
-/// How much is taken in, before it is refused, of a body that is too large or that nobody reads, in bytes. Nothing of it is held.
+/// Bytes that are taken in, before it is refused, of a body that is too large or that nobody reads. Nothing of it is held.
 pub(super) const MAX_DISCARDED: usize = 64 << 20;
 /// How long that may take.
 pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much of a refused request is taken in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DiscardBounds {
+    pub(super) bytes: usize,
+    pub(super) time: Duration,
+}
 
 /// Takes in what a client is still sending, within bounds, and shows it to `pass` piece by piece: many read the answer only
 /// when they have sent everything, and a connection closed before that loses it (RFC 9112, 9.6). Whether that was all.
 pub(super) async fn discard(
     mut body: impl HttpBody<Data = Bytes> + Unpin,
-    (mut left, timeout): (usize, Duration),
+    bounds: DiscardBounds,
     mut pacing: Option<&mut Pacing<'_>>,
     mut pass: impl FnMut(&[u8]),
 ) -> bool {
-    let mut deadline = tokio::time::Instant::now() + timeout;
+    let mut left = bounds.bytes;
+    let mut deadline = tokio::time::Instant::now() + bounds.time;
     loop {
         // Too slow is as good as too much: the answer is then sent at once.
         let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
@@ -50,7 +58,10 @@ pub(super) async fn discard(
 pub(crate) async fn take_unread(version: http::Version, body: impl HttpBody<Data = Bytes> + Unpin) {
     if version == http::Version::HTTP_2 && !body.is_end_stream() {
         // Boxed, because it is rare, and what every request has room for is to be small.
-        let bounds = (MAX_DISCARDED, DISCARD_TIMEOUT);
+        let bounds = DiscardBounds {
+            bytes: MAX_DISCARDED,
+            time: DISCARD_TIMEOUT,
+        };
         let _is_all = Box::pin(discard(body, bounds, None, |_| ())).await;
     }
 }

@@ -4,7 +4,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Version};
 use tokio::time::Instant;
 
-use super::target::Target;
+use super::target::{PathNames, Target};
 use crate::front::net::peer::Peer;
 use crate::front::response::late::Late;
 use crate::front::response::reply::{SESSION_HEADER, VERSION_HEADER};
@@ -30,14 +30,14 @@ impl<'a> Head<'a> {
     /// The head of a request that has just come, for what its path names.
     pub(in crate::front) fn read(
         parts: &'a Parts,
-        (tenant, target): (Option<&'a str>, Target<'a>),
+        named: PathNames<'a>,
         peer: Option<&'a Peer>,
         late: &'a Late,
     ) -> Self {
         Self {
             parts,
-            tenant,
-            target,
+            tenant: named.tenant,
+            target: named.target,
             peer,
             late,
             arrived: Instant::now(),

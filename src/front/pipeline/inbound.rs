@@ -28,7 +28,7 @@ pub(in crate::front) struct Inbound<'a> {
     pub(in crate::front) head: &'a Head<'a>,
     pub(in crate::front) caller: &'a Caller,
     pub(in crate::front) server: ServerName,
-    /// What its tenant holds.
+    /// The account that the caller's tenant holds memory by.
     pub(in crate::front) account: Account,
     /// What the request sets for its server: by its address and headers first, by its message too once that is read. Or what is
     /// wrong with the former: what is no request sets nothing, so that only a request is refused for it.

@@ -91,7 +91,7 @@ impl Usage {
         }
     }
 
-    /// Whether it differs from one that was never seen.
+    /// Whether the entry differs from one that was never seen.
     fn is_in_use(&self, now: Duration) -> bool {
         self.under_way > 0 || self.streams > 0 || self.bucket.full_at > now
     }
@@ -524,7 +524,7 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_charged_to_its_tenant() {
-        let ledger = Ledger::new(crate::held::Limits {
+        let ledger = Ledger::new(crate::held::HeldLimits {
             of_tenant: 10 << 10,
             of_all: u64::MAX,
         });

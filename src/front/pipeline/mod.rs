@@ -9,7 +9,7 @@
 //!  client_config what a request sets for its server                              ─▶ Inbound
 //!  negotiate     revision, `Accept`, `Content-Type`
 //!  limits        how much tenants and users may ask                              ─▶ Permit
-//!  receive       the body: body (reading), pacing (how fast), discard (what is refused)
+//!  receive       the body: body (reading), body_buffer (what has come), pacing (how fast), discard (what is refused)
 //!  parse         what is wrong with a message that cannot be read
 //!  session       the session that a request names
 //! ```
@@ -26,6 +26,7 @@
 pub(super) mod audit;
 pub(super) mod authenticate;
 pub(super) mod body;
+mod body_buffer;
 pub(super) mod challenge;
 pub(super) mod client_config;
 pub(super) mod context;

@@ -79,9 +79,9 @@ pub(in crate::front) struct Pacing<'a> {
     pub(in crate::front) limits: BodyLimits<'a>,
     /// Bytes of this body.
     came: usize,
-    /// How long it was not read on, which is not its sender's fault.
+    /// How long the body was not read on, which is not its sender's fault.
     pub(in crate::front) waited: Duration,
-    /// Until when it may come, once a shutdown has begun.
+    /// Until when the body may come, once a shutdown has begun.
     drained_at: Option<Instant>,
 }
 

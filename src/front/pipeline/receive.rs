@@ -8,7 +8,8 @@ use http::header::CONTENT_LENGTH;
 use http_body::Body as HttpBody;
 
 use super::authenticate::AuthGate;
-use super::body::{RAISE_MAX_BODY, Unread, Whole, read_body};
+use super::body::{RAISE_MAX_BODY, Unread, read_body};
+use super::body_buffer::Whole;
 use super::inbound::Inbound;
 use super::pacing::BodyLimits;
 use crate::protocol::{Failure, FailureStatus};

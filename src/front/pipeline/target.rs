@@ -15,6 +15,32 @@ pub(in crate::front) enum Target<'a> {
     All,
 }
 
+/// The tenant and the target that the path of an endpoint names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::front) struct PathNames<'a> {
+    /// `None`: the caller's own tenant.
+    pub(in crate::front) tenant: Option<&'a str>,
+    pub(in crate::front) target: Target<'a>,
+}
+
+impl<'a> PathNames<'a> {
+    /// A path that names no tenant.
+    pub(in crate::front) fn of_caller(target: Target<'a>) -> Self {
+        Self {
+            tenant: None,
+            target,
+        }
+    }
+
+    /// A path below `/t/{tenant}`.
+    pub(in crate::front) fn of_tenant(tenant: &'a str, target: Target<'a>) -> Self {
+        Self {
+            tenant: Some(tenant),
+            target,
+        }
+    }
+}
+
 impl Target<'_> {
     /// The server that is meant, for that caller.
     ///
@@ -62,37 +88,41 @@ impl Transport {
 pub(in crate::front) fn endpoint_at<'a>(
     only_server: Option<&'a ServerName>,
     path: &'a str,
-) -> Option<(Option<&'a str>, Target<'a>)> {
-    match (endpoint_of(path)?, only_server) {
-        ((None, Target::All), Some(only)) => Some((None, Target::Server(only.as_str()))),
-        ((Some(_), Target::All), Some(_)) => None,
-        (found, _) => Some(found),
+) -> Option<PathNames<'a>> {
+    let found = endpoint_of(path)?;
+    match (found.tenant, found.target, only_server) {
+        (None, Target::All, Some(only)) => {
+            Some(PathNames::of_caller(Target::Server(only.as_str())))
+        }
+        (Some(_), Target::All, Some(_)) => None,
+        (_, Target::Server(_), _) | (_, Target::All, None) => Some(found),
     }
 }
 
 /// The tenant and what is offered at an MCP endpoint of Streamable HTTP. `None` for other paths, and
 /// for names that have to be decoded first.
-fn endpoint_of(path: &str) -> Option<(Option<&str>, Target<'_>)> {
+fn endpoint_of(path: &str) -> Option<PathNames<'_>> {
     let names = path.strip_suffix("/mcp")?;
     if names.is_empty() {
-        return Some((None, Target::All));
+        return Some(PathNames::of_caller(Target::All));
     }
     let names = names.strip_prefix('/')?;
     let is_name = |name: &&str| !name.is_empty() && !name.contains(['%', '/']);
     match names.split_once('/') {
         None => Some(names)
             .filter(is_name)
-            .map(|server| (None, Target::Server(server))),
+            .map(|server| PathNames::of_caller(Target::Server(server))),
         Some(("t", names)) => {
             let (tenant, server) = match names.split_once('/') {
                 None => (names, None),
                 Some((tenant, server)) => (tenant, Some(server)),
             };
-            let offer = match server {
+            let target = match server {
                 None => Target::All,
                 Some(server) => Target::Server(Some(server).filter(is_name)?),
             };
-            Some((Some(Some(tenant).filter(is_name)?), offer))
+            let tenant = Some(tenant).filter(is_name)?;
+            Some(PathNames::of_tenant(tenant, target))
         }
         Some(_) => None,
     }
@@ -126,7 +156,8 @@ mod tests {
             ("mcp", None),
             ("/", None),
         ] {
-            assert_eq!(endpoint_of(path), expected, "{path}");
+            let found = endpoint_of(path).map(|found| (found.tenant, found.target));
+            assert_eq!(found, expected, "{path}");
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::live_stream;
 use super::local::answered_here;
+use super::post_stream::ReplyBegun;
 use crate::front::pipeline::context::RequestContext;
 use crate::front::pipeline::inbound::Inbound;
 use crate::front::pipeline::parse::unreadable;
@@ -173,9 +174,13 @@ async fn send(
         }
     }
     let parked = &inbound.front.parked;
+    let begun = ReplyBegun {
+        backlog: settled,
+        news: None,
+    };
     reply::event_stream(live_stream::of_post(
         response_stream,
-        (settled, None),
+        begun,
         context,
         session,
         parked,

@@ -30,7 +30,7 @@ pub(super) struct Channel {
     pub(super) config: Option<ClientConfig>,
     /// What is for the client, but for what belongs to no request: that is in its session's own.
     pub(super) outbox: Arc<Outbox>,
-    /// What its tenant holds.
+    /// The account that the channel is charged to.
     pub(super) account: Account,
     pub(super) session: Mutex<Option<Arc<Session>>>,
     pub(super) tasks: Mutex<JoinSet<()>>,

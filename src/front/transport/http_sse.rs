@@ -350,8 +350,8 @@ impl Asked {
         if let Err(failure) = sent {
             return settle(&channel, &mut context, permit, id, Err(failure));
         }
-        let of = (&session, member);
-        let news = WaitProgress::of_request(&gateway, of, &envelope, &response_stream);
+        let news =
+            WaitProgress::of_request(&gateway, &session, member, &envelope, &response_stream);
         match relay(&channel, &mut response_stream, &news).await {
             Some(Last::Said(last)) => {
                 context.note(&last);
@@ -399,7 +399,7 @@ fn settle(
 
 /// The end of a request.
 enum Last {
-    /// What its worker says last, or why there is nothing.
+    /// The last word of the request's worker, or why there is none.
     Said(OutboundMessage),
     TimedOut(Failure),
 }

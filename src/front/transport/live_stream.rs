@@ -1,7 +1,6 @@
 //! The reply to a POST while a connection tells it: it begins, is handed from one connection to another, and waits for its
 //! client where that is gone.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use super::parked::{HandOver, Parked, PendingHandOver, Resumption};
-use super::post_stream::PostStream;
-use super::wait_progress::WaitProgress;
+use super::post_stream::{PostStream, ReplyBegun};
 use crate::bridge::SessionNo;
 use crate::front::pipeline::context::RequestContext;
 use crate::front::response::body::Body;
@@ -19,7 +17,6 @@ use crate::front::response::sse::{KEEP_ALIVE, QUIET_CALL};
 use crate::gateway::{Next, ResponseStream};
 use crate::session::{EventId, Session};
 use crate::telemetry::in_request;
-use crate::upstream::OutboundMessage;
 
 /// How long a stream may take to be handed over by a connection that still holds it before the one that its client is
 /// back on says that it waits.
@@ -89,7 +86,7 @@ impl Drop for LiveStream {
 /// body is dropped, what is unanswered waits for its client for a while and is cancelled then.
 pub(in crate::front) fn of_post(
     response_stream: ResponseStream,
-    begun: (VecDeque<OutboundMessage>, Option<WaitProgress>),
+    begun: ReplyBegun,
     context: RequestContext,
     session: &Arc<Session>,
     parked: &Arc<Parked>,
@@ -121,7 +118,7 @@ impl<'a> UnansweredCall<'a> {
         }
     }
 
-    /// What comes first, if it does within that time.
+    /// The first thing that comes of the call, if one does within that time.
     pub(in crate::front) async fn first(&mut self, within: Duration) -> Option<Next> {
         match &mut self.call {
             Some((response_stream, _)) => response_stream.next_within(within).await,
@@ -129,7 +126,7 @@ impl<'a> UnansweredCall<'a> {
         }
     }
 
-    /// Whether it is still on its way to a worker.
+    /// Whether the call is still on its way to a worker.
     pub(in crate::front) fn is_being_sent(&self) -> bool {
         let call = self.call.as_ref();
         call.is_some_and(|(response_stream, _)| response_stream.is_being_sent())
@@ -147,7 +144,7 @@ impl Drop for UnansweredCall<'_> {
         if let Some((response_stream, context)) = self.call.take()
             && response_stream.is_under_way()
         {
-            let begun = (VecDeque::new(), None);
+            let begun = ReplyBegun::default();
             let stream = PostStream::new(response_stream, begun, context, self.session);
             self.parked.park(self.session.no, stream);
         }

@@ -24,7 +24,7 @@ pub(in crate::front) struct PostStream {
     response_stream: ResponseStream,
     /// What came before the decision for a stream.
     backlog: VecDeque<OutboundMessage>,
-    /// What is told while it has no worker.
+    /// What is told of the call while it has no worker.
     news: Option<WaitProgress>,
     /// What is told again.
     again: Vec<(EventId, Bytes)>,
@@ -51,24 +51,33 @@ impl fmt::Debug for PostStream {
     }
 }
 
+/// What a reply begins with when it becomes a stream.
+#[derive(Default)]
+pub(in crate::front) struct ReplyBegun {
+    /// Messages of the reply that have come already.
+    pub(in crate::front) backlog: VecDeque<OutboundMessage>,
+    /// What is told of the call while it has no worker.
+    pub(in crate::front) news: Option<WaitProgress>,
+}
+
 impl PostStream {
     /// The stream's number in its session.
     pub(in crate::front) fn no(&self) -> u64 {
         self.no
     }
 
-    /// Of a call whose reply becomes a stream, with what of it has come, and what is told of it while it has no worker.
+    /// The stream of a call's reply.
     pub(super) fn new(
         response_stream: ResponseStream,
-        (backlog, news): (VecDeque<OutboundMessage>, Option<WaitProgress>),
+        begun: ReplyBegun,
         context: RequestContext,
         session: &Arc<Session>,
     ) -> Box<Self> {
         let no = session.next_stream();
         Box::new(Self {
             response_stream,
-            backlog,
-            news,
+            backlog: begun.backlog,
+            news: begun.news,
             again: Vec::new(),
             frames: Frames::new(session.account()),
             context,
@@ -82,7 +91,7 @@ impl PostStream {
         })
     }
 
-    /// Whether its client knows a place to come back to. Else it goes on, and nobody will hear of it.
+    /// Whether the stream's client knows a place to come back to. Else the stream goes on, and nobody will hear of it.
     pub(in crate::front) fn can_be_resumed(&self) -> bool {
         self.can_be_resumed
     }
@@ -125,7 +134,7 @@ impl PostStream {
         (!self.ended || !self.again.is_empty()).then_some(self)
     }
 
-    /// Whether its tenant has so little room left that what is over is better forgotten.
+    /// Whether the stream is over, and its tenant has so little room left that it is better forgotten.
     pub(super) fn is_over_and_holds_much(&self) -> bool {
         let account = self.account();
         self.ended && account.held() > account.limit() / PARKED_PART

@@ -26,7 +26,7 @@ pub(in crate::front) async fn serve(
         Kind::Response => {
             let why = "clients of this revision send no responses: what a result asked for comes with the next request";
             let fault = Fault::new(FaultKind::InvalidRequest, why);
-            return Final::from((&fault, "null")).into();
+            return Final::fault(&fault, "null").into();
         }
     }
     let id = envelope.id.map_or("null", |id| id.get());
@@ -36,7 +36,7 @@ pub(in crate::front) async fn serve(
         Ok(request) => request,
         Err(fault) => {
             context.answered(true);
-            return Final::from((&fault, id)).into();
+            return Final::fault(&fault, id).into();
         }
     };
     if inbound.server == ServerName::all() {

@@ -76,7 +76,7 @@ async fn call_of_one(
         .addressed(inbound.principal(), &inbound.body, envelope);
     let Some((server, own)) = found else {
         context.answered(true);
-        return Final::from((&unaddressed(&request.method), request.id)).into();
+        return Final::fault(&unaddressed(&request.method), request.id).into();
     };
     context.is_of(&server);
     let one = inbound.of_one(server, own.message);

@@ -69,7 +69,7 @@ impl CallRequest<'_> {
             let arguments = request.param("arguments");
             if let Err(fault) = check_param_headers(&schema, arguments, &header(self.headers)) {
                 context.answered(true);
-                return CallStart::Over((&fault, request.id).into());
+                return CallStart::Over(Final::fault(&fault, request.id));
             }
         }
         let mut call = StatelessCall {

@@ -40,8 +40,9 @@ pub(in crate::front) struct Final {
     pub(in crate::front) message: Bytes,
 }
 
-impl From<(&Fault, &str)> for Final {
-    fn from((fault, id): (&Fault, &str)) -> Self {
+impl Final {
+    /// The fault of the request with that id (raw JSON).
+    pub(in crate::front) fn fault(fault: &Fault, id: &str) -> Self {
         Self {
             status: fault.status,
             message: errors::fault(fault, id).into(),
@@ -107,7 +108,7 @@ impl StatelessCall {
             self.context.answered(true);
             let why = "`requestState` is not valid: it was changed, used before, is another request's, or came too late; send the request without it";
             let fault = Fault::new(FaultKind::InvalidParams, why);
-            return Err((&fault, &*self.id).into());
+            return Err(Final::fault(&fault, &self.id));
         };
         self.response_stream = call.response_stream;
         self.lacking = call.lacking;
@@ -273,7 +274,7 @@ impl StatelessCall {
                 .result
                 .is_some_and(|result| is_tool_error(result.get()));
         if did_fail && let Some(lacking) = self.lacking.take() {
-            return Final::from((&Fault::missing(lacking), &*self.id));
+            return Final::fault(&Fault::missing(lacking), &self.id);
         }
         if let Some(error) = envelope.error {
             return match pages_required(&self.id, error.get(), &self.capabilities) {
@@ -281,7 +282,7 @@ impl StatelessCall {
                     status: 200,
                     message,
                 },
-                Some(Err(lacking)) => Final::from((&Fault::missing(lacking), &*self.id)),
+                Some(Err(lacking)) => Final::fault(&Fault::missing(lacking), &self.id),
                 None => {
                     let (status, message) = adapter.error(error.get());
                     let message = self.in_place_of_what_came(message);

@@ -14,7 +14,7 @@ use crate::front::pipeline::limits::Counted;
 use crate::front::response::body::Body;
 use crate::front::response::reply;
 use crate::front::response::sse::{Frames, KEEP_ALIVE, QUIET_PERIOD};
-use crate::gateway::Listener;
+use crate::gateway::ChangeListener;
 use crate::held;
 use crate::protocol::{Failure, FaultKind};
 use crate::session::InUse;
@@ -30,7 +30,7 @@ pub(in crate::front) async fn listen(
         context.answered(true);
         let why = "`params.notifications` must say what to listen for";
         let fault = Fault::new(FaultKind::InvalidParams, why);
-        return Ok(Final::from((&fault, request.id)).into());
+        return Ok(Final::fault(&fault, request.id).into());
     };
     // The stream may stay open for ever: a request that is under way so long would be one that its tenant has no more.
     let permit = inbound.admit(Counted::Listening)?;
@@ -46,14 +46,14 @@ pub(in crate::front) async fn listen(
 /// The stream of a listener, as far as it has not been told.
 struct ListenerStream {
     /// Until the end was told.
-    listener: Option<(Listener, InUse)>,
+    listener: Option<(ChangeListener, InUse)>,
     reader: Reader,
     id: String,
     frames: Frames,
 }
 
 /// The stream of a listener.
-fn listening(listener: Listener, id: String) -> Body {
+fn listening(listener: ChangeListener, id: String) -> Body {
     let session = listener.session();
     let mut frames = Frames::new(session.account());
     frames.put_event(&listener.filter().acknowledgement(&id));

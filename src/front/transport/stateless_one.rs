@@ -95,7 +95,7 @@ pub(in crate::front) async fn call(
     {
         let news = WaitProgress::of_stateless(gateway, &caller, request);
         let later = own.later(caller, context);
-        let told = StatelessStream::of_install(install, token, request.id, (later, news));
+        let told = StatelessStream::of_install(install, token, request.id, later, news);
         return reply::event_stream(told.into_body(&inbound.account));
     }
     let news = WaitProgress::of_stateless(gateway, &caller, request);

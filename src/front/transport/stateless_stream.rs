@@ -24,7 +24,7 @@ pub(in crate::front) enum StatelessStream {
     Install {
         /// The id of the request, as raw JSON.
         id: String,
-        /// How far it is.
+        /// What is told of how far the install is.
         outbox: Arc<Outbox>,
         /// What is told of the start that follows.
         news: WaitProgress,
@@ -41,7 +41,8 @@ impl StatelessStream {
         install: Install,
         token: &str,
         id: &str,
-        (later, news): (Later, WaitProgress),
+        later: Later,
+        news: WaitProgress,
     ) -> Self {
         let outbox = Arc::new(Outbox::new(WhenFull::DropNewest));
         // Open until the call has begun.

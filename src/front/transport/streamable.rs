@@ -7,6 +7,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use super::live_stream::{self, UnansweredCall};
 use super::local::{answered_here, initialized, session_id};
+use super::post_stream::ReplyBegun;
 use super::wait_progress::WaitProgress;
 use crate::bridge::ClientInfo;
 use crate::front::pipeline::inbound::Inbound;
@@ -15,6 +16,7 @@ use crate::front::response::body::Body;
 use crate::front::response::reply::{self, SESSION_HEADER};
 use crate::front::response::sse::{FIRST_WORDS, QUIET_CALL};
 use crate::gateway::{Next, ResponseStream};
+use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, FailureStatus, Kind, Reason};
 use crate::session::Session;
 use crate::upstream::OutboundMessage;
@@ -103,14 +105,7 @@ async fn request(
         context.answered(false);
         return reply::json(StatusCode::OK, answer);
     }
-    let member = match session.is_with_all() {
-        true => {
-            let view = inbound.front.gateway.aggregate_view();
-            let found = view.addressed(inbound.principal(), &inbound.body, envelope);
-            found.map(|(server, _)| server)
-        }
-        false => None,
-    };
+    let member = member_of(inbound, session, envelope);
     if let Some(server) = &member {
         context.is_of(server);
     }
@@ -125,19 +120,12 @@ async fn request(
     }
     let parked = &inbound.front.parked;
     let mut call = UnansweredCall::new(response_stream, context, session, parked);
-    let mut first = call.first(FIRST_WORDS).await;
-    // With a status it can only be told before anything else is.
-    while first.is_none() && call.is_being_sent() && inbound.statuses() == FailureStatus::Http {
-        first = call.first(QUIET_CALL).await;
-    }
-    if first.is_none() && call.is_being_sent() {
-        parked.make_room(session.no);
-    }
+    let first = first_word(inbound, session, &mut call).await;
     let Some((response_stream, mut context)) = call.into_parts() else {
         let failure = Failure::new(Reason::Internal, "the call has been taken away");
         return reply::answer(&failure, id, inbound.statuses());
     };
-    let begun = match first {
+    let backlog = match first {
         None => VecDeque::new(),
         Some(Next::OutboundMessage(outbound @ OutboundMessage::Message(_))) => {
             VecDeque::from([outbound])
@@ -145,14 +133,7 @@ async fn request(
         Some(Next::OutboundMessage(outbound)) => {
             context.note(&outbound);
             context.finish(&response_stream);
-            return match outbound {
-                OutboundMessage::Answer { message, .. } | OutboundMessage::Message(message) => {
-                    reply::json(StatusCode::OK, message)
-                }
-                OutboundMessage::Failed { id, failure } => {
-                    reply::answer(&failure, Some(&id), inbound.statuses())
-                }
-            };
+            return whole_answer(inbound, outbound);
         }
         // The client cancelled it: there is nothing to answer
         // (basic/utilities/cancellation), and an empty stream says so.
@@ -161,8 +142,8 @@ async fn request(
     };
     let news = response_stream
         .is_being_sent()
-        .then(|| WaitProgress::of_request(gateway, (session, member), envelope, &response_stream));
-    let begun = (begun, news);
+        .then(|| WaitProgress::of_request(gateway, session, member, envelope, &response_stream));
+    let begun = ReplyBegun { backlog, news };
     reply::event_stream(live_stream::of_post(
         response_stream,
         begun,
@@ -170,4 +151,47 @@ async fn request(
         session,
         parked,
     ))
+}
+
+/// The server that a request of a session with all servers is for; `None` if it is for none alone, or of a session with one.
+fn member_of(
+    inbound: &Inbound<'_>,
+    session: &Session,
+    envelope: &Envelope<'_>,
+) -> Option<ServerName> {
+    if !session.is_with_all() {
+        return None;
+    }
+    let view = inbound.front.gateway.aggregate_view();
+    let found = view.addressed(inbound.principal(), &inbound.body, envelope)?;
+    Some(found.0)
+}
+
+/// The first thing that comes of a call and decides how it is answered; `None` if it is to be told on a stream.
+async fn first_word(
+    inbound: &Inbound<'_>,
+    session: &Session,
+    call: &mut UnansweredCall<'_>,
+) -> Option<Next> {
+    let mut first = call.first(FIRST_WORDS).await;
+    // With a status it can only be told before anything else is.
+    while first.is_none() && call.is_being_sent() && inbound.statuses() == FailureStatus::Http {
+        first = call.first(QUIET_CALL).await;
+    }
+    if first.is_none() && call.is_being_sent() {
+        inbound.front.parked.make_room(session.no);
+    }
+    first
+}
+
+/// The response with the answer of a call before which nothing was told.
+fn whole_answer(inbound: &Inbound<'_>, outbound: OutboundMessage) -> Response<Body> {
+    match outbound {
+        OutboundMessage::Answer { message, .. } | OutboundMessage::Message(message) => {
+            reply::json(StatusCode::OK, message)
+        }
+        OutboundMessage::Failed { id, failure } => {
+            reply::answer(&failure, Some(&id), inbound.statuses())
+        }
+    }
 }

@@ -71,7 +71,8 @@ impl WaitProgress {
     /// with all of them.
     pub(in crate::front) fn of_request(
         gateway: &Gateway,
-        (session, member): (&Arc<Session>, Option<ServerName>),
+        session: &Arc<Session>,
+        member: Option<ServerName>,
         request: &Envelope<'_>,
         response_stream: &ResponseStream,
     ) -> Self {

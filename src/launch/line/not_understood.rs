@@ -1,6 +1,6 @@
 //! Why a command line is left to its launcher.
 
-/// Why it cannot be told what a command line of a launcher runs. The line is run as written then.
+/// The reason for which a command line of a launcher is not read: the line is run as written then.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum NotUnderstood {
     /// The line ends before a package is named.
@@ -20,7 +20,7 @@ pub enum NotUnderstood {
     NotItsValue {
         /// The flag.
         flag: String,
-        /// What stands behind it.
+        /// The word behind the flag.
         value: String,
     },
     /// A flag that is in none of the lists.

@@ -153,7 +153,7 @@ fn python_name(text: &str) -> Result<String, NotUnderstood> {
     Ok(text.to_owned())
 }
 
-/// Whether it goes on with the specifiers of the one before it.
+/// Whether a part of a list between commas goes on with the specifiers of the part before it.
 fn starts_with_operator(part: &str) -> bool {
     part.trim_start().starts_with(['<', '>', '=', '!', '~'])
 }

@@ -60,4 +60,4 @@ pub use installer::{InstallEvent, InstallEventSink, Installed, Installer, Slot, 
 pub use manifest::ManifestError;
 pub use pins::Pins;
 pub use refusal::masked;
-pub use scripts::{Unscripted, wanted_by_npx};
+pub use scripts::{Unscripted, npm_cache, wanted_by_npx};

@@ -4,15 +4,16 @@
 //! run by the rules of the npm that is installed; what did not run is kept with the entry, and told.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::command_error::CommandError;
 use super::helper::Helper;
-use crate::launch::is_one_variable;
 use crate::launch::line::{AllowedScripts, NodeLauncher};
+use crate::launch::{LaunchSpec, is_one_variable};
 
 /// The first npm that runs no script that is not allowed (docs.npmjs.com, config, allow-scripts).
 const ALLOWING_SINCE: u32 = 12;
@@ -236,6 +237,17 @@ pub(super) fn wanted(lock: &Value) -> Vec<String> {
     wanted.sort();
     wanted.dedup();
     wanted
+}
+
+/// The cache folder in which npm keeps what npx installs, for a process of npx or npm that runs as written; `None` for other programs.
+pub fn npm_cache(spec: &LaunchSpec) -> Option<PathBuf> {
+    matches!(spec.program.rsplit('/').next(), Some("npx" | "npm")).then_some(())?;
+    let set = |name: &str| {
+        spec.env
+            .get(name)
+            .map(|it| PathBuf::from(it.expose_secret()))
+    };
+    set("npm_config_cache").or_else(|| Some(set("HOME")?.join(".npm")))
 }
 
 /// What npx has installed in a cache of npm's that wants install scripts, as far as it is to be found. Blocks.

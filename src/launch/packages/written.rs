@@ -52,7 +52,7 @@ pub struct Change {
     pub files: usize,
     /// Some of them, by their paths in the install.
     pub named: Vec<String>,
-    /// Where they are now.
+    /// Where the files are now.
     pub kept: PathBuf,
     /// When that was, in seconds since 1970.
     pub at: u64,

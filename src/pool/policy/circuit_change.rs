@@ -22,7 +22,7 @@ pub enum CircuitTransition {
     /// Starts have failed: so many configurations of a tenant, tenants of a server, or starts in a row of one
     /// configuration.
     Opens {
-        /// How many.
+        /// How many of them fail.
         failing: usize,
         /// Until the next start is tried.
         retry_in: Duration,
@@ -38,9 +38,9 @@ pub enum CircuitTransition {
 /// A circuit opens or closes.
 #[derive(Clone, PartialEq, Debug)]
 pub struct CircuitChange {
-    /// Of which server.
+    /// The server whose circuit changes.
     pub server: ServerName,
-    /// For whom.
+    /// For whom the circuit changes.
     pub of: CircuitOf,
     /// What became of the circuit.
     pub transition: CircuitTransition,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::circuit_change::CircuitChange;
-use super::limits::{KeyFacts, Limits};
+use super::limits::{KeyFacts, PoolLimits};
 use super::refusal::Refusal;
 use super::start_failure::StartFailure;
 use super::stock::Stock;
@@ -65,7 +65,7 @@ pub enum Event {
     Exited {
         /// The worker whose processes are gone.
         worker: WorkerId,
-        /// Whether it was told to.
+        /// The worker was told to end.
         asked: bool,
     },
     /// A granted slot is given back.
@@ -96,7 +96,7 @@ pub enum Event {
     /// So many spares are wanted of each of these keys, and none of others.
     Stock(Vec<Stock>),
     /// Other limits hold from now on.
-    Reconfigure(Limits),
+    Reconfigure(PoolLimits),
     /// No new work: waiting requests are refused, workers stop when nothing is in flight.
     Drain,
     /// Every worker stops now, busy or not.
@@ -105,7 +105,7 @@ pub enum Event {
     Tick,
 }
 
-/// What is to be done.
+/// A thing that the policy wants done.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Action {
     /// Start a worker.

@@ -128,7 +128,7 @@ impl Policy {
         }
     }
 
-    /// A ticket has waited for [`super::Limits::yield_after`]. If what it lacks is capacity and
+    /// A ticket has waited for [`super::PoolLimits::yield_after`]. If what it lacks is capacity and
     /// nobody is idle, a busy worker is closed to new requests, so that it will be.
     pub(super) fn yield_timer(&mut self, now: Instant, id: TicketId, out: &mut Vec<Action>) {
         let Some(ticket) = self.tickets.get(&id) else {
@@ -156,11 +156,11 @@ impl Policy {
 
     /// Whether the worker has served for as long as a ticket waits before others yield to it, and
     /// no shorter than its start took: else a pool that everybody wants would start more than serve.
-    fn has_had_its_turn(&self, now: Instant, worker: &WorkerRecord) -> bool {
+    fn has_served_long_enough(&self, now: Instant, worker: &WorkerRecord) -> bool {
         worker.ready.is_some_and(|ready| {
             let start_took = ready.saturating_duration_since(worker.started);
-            let turn = self.limits.yield_after.max(start_took);
-            now.saturating_duration_since(ready) >= turn
+            let least = self.limits.yield_after.max(start_took);
+            now.saturating_duration_since(ready) >= least
         })
     }
 
@@ -180,7 +180,7 @@ impl Policy {
             .filter(|(id, worker)| {
                 worker.phase == Phase::Ready
                     && worker.pins == 0
-                    && self.has_had_its_turn(now, worker)
+                    && self.has_served_long_enough(now, worker)
                     && worker.retiring.is_none()
                     && worker.key != key
                     && !self.yielding.contains_key(id)

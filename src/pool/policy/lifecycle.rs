@@ -9,7 +9,7 @@ use super::circuit::FailedStart;
 use super::circuit_change::CircuitTransition;
 use super::event::{Action, StopReason};
 use super::footprint::Sleep;
-use super::limits::{KeyFacts, Limits};
+use super::limits::{KeyFacts, PoolLimits};
 use super::lineage_wait::LineageWait;
 use super::refusal::Refusal;
 use super::start_failure::StartFailure;
@@ -386,7 +386,7 @@ impl Policy {
         }
     }
 
-    pub(super) fn reconfigure(&mut self, now: Instant, limits: Limits, out: &mut Vec<Action>) {
+    pub(super) fn reconfigure(&mut self, now: Instant, limits: PoolLimits, out: &mut Vec<Action>) {
         self.limits = limits;
         while self.workers.len() - self.stopping > self.limits.max_workers
             && let Some(id) = self.least_missed(now)

@@ -9,7 +9,7 @@ pub(super) const LOOK_AT: usize = 16;
 
 /// Bounds of the whole pool.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Limits {
+pub struct PoolLimits {
     /// Workers of all tenants, at least 1. Default 64.
     pub max_workers: usize,
     /// Bytes that all workers together may hold. Default no limit.
@@ -53,7 +53,7 @@ pub struct Limits {
     pub crash_loop_within: Duration,
 }
 
-impl Default for Limits {
+impl Default for PoolLimits {
     fn default() -> Self {
         Self {
             max_workers: 64,

@@ -165,7 +165,7 @@ impl Policy {
         }
     }
 
-    /// Whoever waits for the key gets its turn in a lineage that is full: see the [module](self).
+    /// Lets a worker of the key follow one of another key of its lineage, where that is full: see the [module](self).
     pub(super) fn replace_rivals(
         &mut self,
         now: Instant,

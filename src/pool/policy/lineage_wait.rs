@@ -5,6 +5,6 @@
 pub(super) enum LineageWait {
     /// The ticket has just come: workers of other keys serve those who came before it.
     Begun,
-    /// For [`Limits::yield_after`](super::Limits::yield_after) or longer.
+    /// For [`PoolLimits::yield_after`](super::PoolLimits::yield_after) or longer.
     Over,
 }

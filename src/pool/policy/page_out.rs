@@ -16,7 +16,7 @@ const LONGEST: Duration = Duration::from_secs(3600);
 /// The last page-out of a worker, and how many there were since its last request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct PageOut {
-    /// When it had ended.
+    /// When the page-out had ended.
     at: Instant,
     /// Bytes that the worker still held then.
     left: u64,

@@ -43,7 +43,7 @@ pub enum Refusal {
     },
     /// The session has its share of the slots of a worker.
     SessionShare {
-        /// Of which server.
+        /// The worker's server.
         server: ServerName,
         /// The session's share of those slots.
         share: usize,
@@ -52,28 +52,28 @@ pub enum Refusal {
     },
     /// The worker that is being started for the key is not ready.
     NotReady {
-        /// Of which server.
+        /// The worker's server.
         server: ServerName,
-        /// How long it was waited for.
+        /// How long the worker was waited for.
         waited: Duration,
     },
     /// The key's launch has changed while it started.
     Changed {
-        /// Of which server.
+        /// The key's server.
         server: ServerName,
     },
     /// The key has as many workers as it may, and all were busy.
     KeyBusy {
-        /// Of which server.
+        /// The key's server.
         server: ServerName,
         /// The slots of a worker.
         max_in_flight: usize,
-        /// How long it was waited for.
+        /// How long a free slot was waited for.
         waited: Duration,
     },
     /// A worker of the lineage is still there, and the next is started when it is gone.
     Follows {
-        /// Of which server.
+        /// The worker's server.
         server: ServerName,
         /// What that worker does.
         predecessor: Predecessor,
@@ -84,22 +84,22 @@ pub enum Refusal {
     TenantFull {
         /// The tenant.
         tenant: TenantId,
-        /// How many it has.
+        /// How many workers the tenant has.
         in_use: usize,
-        /// How many it may have.
+        /// How many workers the tenant may have.
         limit: usize,
-        /// How long it was waited for.
+        /// How long a worker was waited for.
         waited: Duration,
     },
     /// The server has as many workers as it may.
     ServerFull {
         /// The server.
         server: ServerName,
-        /// How many it has.
+        /// How many workers the server has.
         in_use: usize,
-        /// How many it may have.
+        /// How many workers the server may have.
         limit: usize,
-        /// How long it was waited for.
+        /// How long a worker was waited for.
         waited: Duration,
     },
     /// The limits allowed another worker, and there was no room in memory.
@@ -112,7 +112,7 @@ pub enum Refusal {
         held: u64,
         /// Bytes that they may hold.
         limit: u64,
-        /// How long it was waited for.
+        /// How long room was waited for.
         waited: Duration,
     },
     /// The start permits are taken: by starts of the tenant's own, or by those of others.
@@ -123,32 +123,32 @@ pub enum Refusal {
         own: usize,
         /// How many permits there are.
         limit: usize,
-        /// How long it was waited for.
+        /// How long a permit was waited for.
         waited: Duration,
     },
     /// The limits allowed no other worker.
     PoolFull {
         /// How many workers there are.
         in_use: usize,
-        /// How many there may be.
+        /// How many workers the pool may have.
         limit: usize,
-        /// How many of them are starting.
+        /// How many of the pool's workers are starting.
         starting: usize,
-        /// How long it was waited for.
+        /// How long a worker was waited for.
         waited: Duration,
     },
     /// The start that the request waited for has failed, or the next one is too far away.
     StartFailed {
-        /// How it failed.
+        /// How the start failed.
         failure: StartFailure,
         /// Until the next start is tried, if there is a wait.
         retry_in: Option<Duration>,
     },
     /// Starts of the key, its tenant or everyone fail, and are left alone for a while.
     CircuitOpen {
-        /// Of which server.
+        /// The server whose starts fail.
         server: ServerName,
-        /// For whom.
+        /// For whom the server's starts are left alone.
         of: CircuitOf,
         /// How many starts in a row failed: of a configuration.
         failures: u32,

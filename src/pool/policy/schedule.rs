@@ -1,4 +1,4 @@
-//! The choice of the key that gets the next worker, and of the worker that is evicted for it: weighted round-robin over tenants, in turn over a tenant's keys.
+//! The choice of the key that gets the next worker, and of the worker that is evicted for it: weighted round-robin over tenants, round-robin over the keys of each.
 
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ impl Policy {
         while !self.ring.is_empty()
             && let Some(permits) = self.start_permits(now)
         {
-            let Some((key, need)) = self.next_turn(now, &permits) else {
+            let Some((key, need)) = self.next_startable(now, &permits) else {
                 return;
             };
             self.adopt_for(now, key, out);
@@ -66,8 +66,8 @@ impl Policy {
     }
 
     /// The next key that can be helped. A start takes one of its tenant's quantum, which is the tenant's weight
-    /// when its turn comes.
-    fn next_turn(&mut self, now: Instant, permits: &StartPermits) -> Option<(PoolKey, Need)> {
+    /// at the beginning of its part of a round.
+    fn next_startable(&mut self, now: Instant, permits: &StartPermits) -> Option<(PoolKey, Need)> {
         for _ in 0..self.ring.len() {
             let id = self.ring.front()?.clone();
             if !permits.are_for(&id) {
@@ -96,7 +96,7 @@ impl Policy {
                     return Some((key, need));
                 }
             }
-            // Nothing can be done for it now; the rest of its turn is not saved up.
+            // Nothing can be done for the tenant now; what is left of its quantum is not saved up.
             self.tenants.get_mut(&id)?.quantum = 0;
             self.ring.rotate_left(1);
         }

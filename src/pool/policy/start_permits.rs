@@ -1,11 +1,11 @@
 //! Start permits: how many workers may be started at once, and whose.
 //!
-//! There are [`Limits::max_starting`](super::Limits::max_starting) permits. When all are taken by starts
+//! There are [`PoolLimits::max_starting`](super::PoolLimits::max_starting) permits. When all are taken by starts
 //! that take longer than usual, and one tenant has all of them or more than one, a tenant that has none
 //! may have one more, and no further one is given until two are free. So servers of one tenant that do
 //! not answer keep nobody else from starting, and there are never more starts than one above the limit.
-//! While starts go on as usual, turns alone decide, by weight. A start that goes on for longer
-//! than [`Limits::start_counts_for`](super::Limits::start_counts_for), or that is known to wait rather
+//! While starts go on as usual, the round-robin alone decides, by weight. A start that goes on for longer
+//! than [`PoolLimits::start_counts_for`](super::PoolLimits::start_counts_for), or that is known to wait rather
 //! than to work, takes no permit any more.
 
 use std::time::Instant;

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::circuit::{self, Circuit};
 use super::event::{Action, Claim, StopReason, TicketId};
 use super::footprint::{Memory, Sleep};
-use super::limits::{KeyFacts, Limits};
+use super::limits::{KeyFacts, PoolLimits};
 use super::page_out::PageOut;
 use super::start_failure::StartFailure;
 use super::stock::Stock;
@@ -56,7 +56,7 @@ pub struct WorkerRecord {
     /// Facts of the key when it was started; its tenant and server change only for a
     /// spare, when it is adopted.
     pub facts: Arc<KeyFacts>,
-    /// Where it is in its life.
+    /// The worker's place in its life.
     pub phase: Phase,
     /// The worker was a spare.
     pub is_adopted: bool,
@@ -64,7 +64,7 @@ pub struct WorkerRecord {
     pub in_flight: usize,
     /// The session that has those slots, on an exclusive worker with slots taken.
     pub owner: Option<u64>,
-    /// Where it counts as long as anything of it is left.
+    /// The lineage that the worker counts for as long as anything of it is left.
     pub(super) lineage: Lineage,
     /// Slots taken, by session.
     pub(super) of_sessions: FxHashMap<u64, usize>,
@@ -72,9 +72,9 @@ pub struct WorkerRecord {
     pub pins: usize,
     /// Slots granted since its start.
     pub granted: u64,
-    /// When it was started.
+    /// When the worker was started.
     pub started: Instant,
-    /// When it became ready.
+    /// When the worker became ready.
     pub ready: Option<Instant>,
     /// Since when nothing is in flight.
     pub idle_since: Option<Instant>,
@@ -88,7 +88,7 @@ pub struct WorkerRecord {
     pub makes_room_for: Option<TenantId>,
     /// The worker has answered a request.
     pub served: bool,
-    /// Whether its memory is paged out.
+    /// Whether the worker's memory is paged out.
     pub sleep: Sleep,
     /// Bytes it is charged with.
     pub memory: u64,
@@ -104,7 +104,7 @@ pub struct WorkerRecord {
     /// The worker's rank among the idle: a recency number.
     pub(super) idle_rank: Option<u64>,
     pub(super) idle_timer: Option<Instant>,
-    /// Until when it counts as one that is being started.
+    /// Until when the worker counts as one that is being started.
     pub(super) counts_until: Option<Instant>,
 }
 
@@ -170,7 +170,7 @@ pub(super) struct TenantRecord {
     pub(super) alive: usize,
     pub(super) idle: BTreeSet<(u64, WorkerId)>,
     pub(super) waiting: usize,
-    /// Keys with waiting tickets, in the order of their turns.
+    /// Keys with waiting tickets, in the order in which they are helped.
     pub(super) waiting_keys: VecDeque<PoolKey>,
     pub(super) quantum: u32,
 }
@@ -200,7 +200,7 @@ pub(super) enum Timer {
 /// The policy's whole state. See the [module](super) for its rules.
 #[derive(Debug)]
 pub struct Policy {
-    pub(super) limits: Limits,
+    pub(super) limits: PoolLimits,
     pub(super) workers: FxHashMap<WorkerId, WorkerRecord>,
     pub(super) keys: FxHashMap<PoolKey, KeyRecord>,
     /// Every worker that is not gone.
@@ -233,7 +233,7 @@ pub struct Policy {
 
 impl Policy {
     /// An empty pool. `seed` decides the jitter of back-offs.
-    pub fn new(limits: Limits, seed: u64) -> Self {
+    pub fn new(limits: PoolLimits, seed: u64) -> Self {
         Self {
             limits,
             workers: FxHashMap::default(),
@@ -265,7 +265,7 @@ impl Policy {
     }
 
     /// The limits in force.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &PoolLimits {
         &self.limits
     }
 

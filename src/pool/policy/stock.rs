@@ -10,6 +10,6 @@ use crate::ids::PoolKey;
 pub struct Stock {
     /// The key of the spares.
     pub key: PoolKey,
-    /// What must be known of it; `max_workers_per_key` is how many there are to be.
+    /// The facts of the spares' key; `max_workers_per_key` is how many there are to be.
     pub facts: Arc<KeyFacts>,
 }

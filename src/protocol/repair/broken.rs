@@ -7,7 +7,7 @@ use crate::protocol::code;
 /// A message of which nothing can be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Broken {
-    /// What is wrong with it.
+    /// What is wrong with the message.
     pub flaw: Flaw,
     /// What the message may be for whoever waits for an answer.
     pub says: Says,

@@ -458,7 +458,7 @@ fn without_prompt(line: &[u8]) -> &[u8] {
     &text[len..]
 }
 
-/// What is not whole as it is, or its lines where it names no request and one of them says more.
+/// A whole text as it is, or its lines where it names no request and one of them says more.
 fn line_by_line(whole: Bytes, lines: u64) -> SmallVec<[Joined; 2]> {
     let line_of = |line: &[u8]| Joined::one(whole.slice_ref(line));
     let each = || whole.split(|byte| *byte == b'\n');

@@ -17,7 +17,12 @@
 //!
 //! Rules 4 to 10 are `Broken::of`, and go by the `Sketch` of a text alone: what it says of itself at its top level, read
 //! from the members of an object (`members`), from a text that is no JSON (`sketch`), or from a long line as it passes. A message
-//! over several lines is put together before ([`MessageLines`]).
+//! over several lines is put together before ([`MessageLines`], whose states `lines` draws).
+//!
+//! Invariants ([`Line::check_invariants`], for property tests and fuzzing):
+//! - what is taken as a message is exact and on one line, and taken as the same message if it is read again;
+//! - a log is never a message that can be read as it stands;
+//! - a broken message names each id once, and each is one that a request can have.
 //!
 //! A message that comes out has the envelope's members and nothing else. The call that a broken message belongs to, and what is told
 //! to whoever waits for it, is for the bridge.
@@ -72,7 +77,7 @@ const MIN_READ: usize = 256 << 10;
 pub enum Line<'a> {
     /// A message that goes on as it stands.
     Message(Envelope<'a>),
-    /// What could be made of it, and what else is on it.
+    /// Messages that could be made of the line, and what else is on it.
     Mended(Mended),
     /// A message of which nothing can be made.
     Broken(Broken),

@@ -29,25 +29,25 @@ pub(super) struct Sketch {
     pub(super) ids: Vec<String>,
     /// Numbers under another spelling of that name, which says less.
     pub(super) near_ids: Vec<String>,
-    /// Whether it has an id that is no number.
+    /// The text has an id that is no number.
     pub(super) has_other_id: bool,
-    /// Whether it says that it is JSON-RPC 2.
+    /// The text says that it is JSON-RPC 2.
     pub(super) has_version: bool,
-    /// Whether it has a `method`.
+    /// The text has a `method`.
     pub(super) has_method: bool,
-    /// Whether it has a `result` or an `error`.
+    /// The text has a `result` or an `error`.
     pub(super) has_answer: bool,
-    /// Whether it has names that no message has.
+    /// The text has names that no message has.
     pub(super) has_others: bool,
 }
 
 impl Sketch {
-    /// Whether it is what becomes of a message, and not a log's own record: that may have an `id` and an `error` too.
+    /// Whether the text is what becomes of a message, and not a log's own record: that may have an `id` and an `error` too.
     pub(super) fn is_of_message(&self) -> bool {
         self.has_version || self.has_answer && self.has_id() && !self.has_others
     }
 
-    /// Whether it has an id at all, though it may be none that anybody gave.
+    /// Whether the text has an id at all, though it may be none that anybody gave.
     pub(super) fn has_id(&self) -> bool {
         !self.ids.is_empty() || self.has_other_id
     }
@@ -57,7 +57,7 @@ impl Sketch {
 enum Name {
     Version,
     Id,
-    /// What some take for it.
+    /// A name that some take for `id`.
     NearId,
     Method,
     Params,

@@ -21,7 +21,7 @@ impl fmt::Debug for Digester {
 }
 
 impl Digester {
-    /// With that key.
+    /// Digests by that key.
     pub fn new(key: SecretBox<[u8; 32]>) -> Self {
         Self { key }
     }

@@ -23,7 +23,7 @@ pub enum AuditKind {
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AuditRecord {
-    /// When it ended, as RFC 3339 says, in milliseconds. Filled in by the writer if empty.
+    /// When the request or act ended, as RFC 3339 says, in milliseconds. Filled in by the writer if empty.
     pub at: String,
     /// What the line is about.
     pub kind: AuditKind,
@@ -49,7 +49,7 @@ pub struct AuditRecord {
     /// `ok`, `error` (the server says so), `failed` (stdiopool says so), `cancelled`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<String>,
-    /// Why it failed: the error's `data.reason`.
+    /// Why the request failed: the error's `data.reason`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Milliseconds from its arrival to its answer.

@@ -19,7 +19,7 @@ use crate::held::{Account, Charge, Kind};
 const MAX_WAITING: usize = 16_384;
 /// Bytes that may wait for the disk: a line can hold all arguments of a call. More are lost, counted and said.
 const MAX_WAITING_BYTES: usize = 64 << 20;
-/// How long it is not said again that the log cannot be written.
+/// How long the log is silent, after it said that the audit log cannot be written.
 const SAID_FOR: Duration = Duration::from_secs(60);
 
 /// A line that waits for the disk.

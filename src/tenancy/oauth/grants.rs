@@ -65,13 +65,13 @@ pub trait GrantEventSink: Send + Sync + std::fmt::Debug + 'static {
 pub struct GrantInfo {
     /// The tenant that gave it.
     pub tenant: TenantId,
-    /// Of which server.
+    /// The server that the tenant has authorised.
     pub server: ServerName,
     /// The user who gave it.
     pub subject: Option<String>,
     /// What the authorisation is for, where the provider says.
     pub scope: Option<String>,
-    /// When it was given.
+    /// When the authorisation was given.
     pub authorised: SystemTime,
 }
 

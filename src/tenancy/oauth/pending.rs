@@ -48,11 +48,11 @@ pub enum LinkError {
 /// What a browser that opened a link is shown and given.
 #[derive(Debug)]
 pub struct OpenedLink {
-    /// For whom.
+    /// The tenant that authorises.
     pub tenant: TenantId,
     /// What.
     pub server: ServerName,
-    /// Where it goes on.
+    /// The address of the provider at which the authorisation goes on.
     pub provider: Url,
     /// Tells this browser from others at the callback: name and value of a cookie.
     pub cookie: (String, SecretString),

@@ -32,7 +32,7 @@ pub enum NotTold {
     /// The provider does not answer.
     #[error("{url}: {why}")]
     Unreachable {
-        /// Where.
+        /// The address that was asked.
         url: Url,
         /// What the system or the library says.
         why: String,
@@ -40,7 +40,7 @@ pub enum NotTold {
     /// The provider answers something else than it should.
     #[error("{url} answered {what}")]
     Answered {
-        /// Where.
+        /// The address that was asked.
         url: Url,
         /// The answer's status, and what was wrong.
         what: String,

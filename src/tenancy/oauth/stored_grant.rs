@@ -20,7 +20,7 @@ pub(super) struct StoredGrant {
     pub(super) scope: Option<String>,
     /// The user who authorised it.
     pub(super) subject: Option<String>,
-    /// When.
+    /// When the tenant authorised.
     pub(super) authorised: SystemTime,
 }
 

@@ -7,14 +7,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::own_tools::Changes;
+use super::own_tools::ToolEdition;
 use super::{
     CallRefused, Called, PendingCall, RequestedList, SessionRequest, State, WorkerConnection,
 };
 use crate::bridge::{Action, AskRef, CallId, ClientRequest, Listing, RequestOutcome, SessionNo};
 use crate::pool::StopReason;
 use crate::protocol::{Envelope, Failure, RawId};
-use crate::routing::Edition;
 use crate::upstream::attachment::Attachment;
 use crate::upstream::lease::WorkerLease;
 use crate::upstream::outbox::Outbox;
@@ -165,17 +164,13 @@ impl WorkerConnection {
         let catalog = &self.services.knowledge.catalog;
         let edition = catalog.edition(self.plan.catalog_key()?)?;
         Some(RequestedList {
-            words: self.plan.words_for(is_stateless),
-            listing,
+            list: self.plan.list_for(is_stateless, listing),
             edition,
         })
     }
 
     /// In which edition a request asks for its tools from the first on, if it does.
-    pub(super) fn tools_asked(
-        &self,
-        envelope: &Envelope<'_>,
-    ) -> Option<(Changes, Option<Edition>)> {
+    pub(super) fn tools_asked(&self, envelope: &Envelope<'_>) -> Option<ToolEdition> {
         let listing = Listing::asked(envelope.method.as_deref()?, envelope.params)?;
         (listing == Listing::Tools).then(|| self.tool_edition())
     }

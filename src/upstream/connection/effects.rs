@@ -301,7 +301,7 @@ impl WorkerConnection {
         {
             let result = result.get().as_bytes();
             let catalog = &self.services.knowledge.catalog;
-            catalog.listed(place, asked.edition, (asked.words, asked.listing), result);
+            catalog.listed(place, asked.edition, asked.list, result);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::launch::Redactor;
 
 /// How much of a message is quoted, in characters.
 const QUOTED: usize = 200;
-/// How much of it is read for that, in bytes, so that secrets are masked before it is cut.
+/// Bytes of a message that are read for an excerpt, so that secrets are masked before it is cut.
 const READ: usize = 64 << 10;
 /// How much of what was read is not quoted where more follows: a secret may go on there.
 const MARGIN: usize = 8 << 10;

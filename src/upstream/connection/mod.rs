@@ -4,6 +4,14 @@
 //! carried out by `effects`, what the process says comes in by `inbox`; `lifecycle` has its start and end, `hibernation` its sleep, `calls`
 //! what sessions want of it, `malformed` and `assembly` what is off or comes in pieces, `broadcasts` what is for many sessions.
 //!
+//! ```text
+//!  made ── process is there ──▶ handshake ── settled ──▶ serves ◀── woken, paged out ──▶ asleep
+//!    │                              │                      │                              │
+//!    └─ the start fails ─┐          └─ refused, declined ──┼── stop, exit, a broken pipe ─┘
+//!                        ▼                                 ▼
+//!                      gone ◀── the process has ended: what is pending fails, leases go back
+//! ```
+//!
 //! Invariants:
 //! - the multiplexer, the pending calls and what is known of the end are under one lock (`State`), which is held across no await;
 //! - what goes to the worker is queued under that lock; what callers are told follows once it is released (`effects`);
@@ -39,21 +47,21 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use self::assembly::Assembly;
-use self::own_tools::{Changes, OwnTools};
+use self::own_tools::{OwnTools, ToolEdition};
 use super::broadcast::Broadcasts;
 use super::lease::WorkerLease;
 use super::outbox::Outbox;
 use super::services::Services;
 use crate::bridge::aggregate::Alias;
-use crate::bridge::{Action, CallId, Era, HandshakeError, Level, Listing, Mux, ServerInfo};
+use crate::bridge::{Action, CallId, HandshakeError, Level, Mux, ServerInfo};
 use crate::fair::Flow;
 use crate::held::{Account, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::View;
 use crate::pool::{Stop, StopReason};
 use crate::protocol::{Envelope, RawId};
-use crate::routing::Edition;
 use crate::routing::StartPlan;
+use crate::routing::{Edition, ListKey};
 use crate::telemetry::Warnings;
 use crate::worker::Worker;
 
@@ -71,7 +79,7 @@ pub struct WorkerConnection {
     view: OnceLock<Arc<View>>,
     state: Mutex<State>,
     hibernation: hibernation::Hibernation,
-    /// What its tenant holds; a spare has none.
+    /// The account of the worker's tenant; a spare has none.
     account: Option<Account>,
     /// The work that its worker makes: its tenant's, or its own.
     flow: Flow,
@@ -79,7 +87,7 @@ pub struct WorkerConnection {
     assembly: Mutex<Assembly>,
     /// Held by whoever tells it roots.
     roots_asking: tokio::sync::Mutex<()>,
-    /// What is known of its tools.
+    /// What is known of the worker's tools.
     tools: OwnTools,
     /// Notifications for many sessions.
     broadcasts: Mutex<Broadcasts>,
@@ -97,7 +105,7 @@ pub struct WorkerConnection {
     is_pinned: AtomicBool,
     /// What the connections share.
     services: Arc<Services>,
-    /// Itself, for what goes on beside its calls.
+    /// The connection itself, for what goes on beside its calls.
     me: Weak<Self>,
 }
 
@@ -114,7 +122,7 @@ struct State {
     stop: Option<Stop>,
     /// Why the worker will never serve, in words.
     start_failure: Option<String>,
-    /// How its start ended that is held against nobody.
+    /// How a start ended that is held against nobody.
     declined: Option<String>,
     handshake: Option<oneshot::Sender<Result<(), HandshakeError>>>,
     /// Waits for the answer to a `ping`, once the handshake is over.
@@ -143,9 +151,7 @@ impl State {
 /// A list that a client has asked for.
 #[derive(Clone, Copy, Debug)]
 struct RequestedList {
-    /// The era in whose words the worker answers.
-    words: Era,
-    listing: Listing,
+    list: ListKey,
     edition: Edition,
 }
 
@@ -155,14 +161,14 @@ struct PendingCall {
     /// `None` of a request of stdiopool itself on behalf of another that holds one.
     lease: Option<WorkerLease>,
     client_id: RawId,
-    /// What its server's things are called for its client.
+    /// The names by which the call's client knows things of the server.
     alias: Option<Alias>,
     /// The call's answer lists tools, of which its caller gets to see some, or something else.
     tool_filter: Option<Arc<dyn ToolFilter>>,
     /// The list that was asked for, if its answer may be remembered.
     listing: Option<RequestedList>,
     /// The call's answer lists tools from the first on, of that edition.
-    tools: Option<(Changes, Option<Edition>)>,
+    tools: Option<ToolEdition>,
     /// When the request came in, if that is recorded.
     arrived: Option<Instant>,
     /// When the worker was sent it.
@@ -186,7 +192,7 @@ pub(crate) struct SessionRequest<'a, A> {
     pub(crate) arrived: Option<Instant>,
     /// Log lines that a caller without a session wants.
     pub(crate) level: Option<Level>,
-    /// What its caller gets to see of the tools that it lists, if that is not all.
+    /// The tools in an answer that the caller gets to see, if that is not all.
     pub(crate) tool_filter: Option<Arc<dyn ToolFilter>>,
 }
 
@@ -285,7 +291,7 @@ impl WorkerConnection {
         self.id
     }
 
-    /// What its sessions have in common.
+    /// The pool key, which the connection's sessions have in common.
     pub(crate) fn key(&self) -> PoolKey {
         self.key
     }

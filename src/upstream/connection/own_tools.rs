@@ -5,11 +5,19 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::held::Full;
-use crate::routing::ToolList;
+use crate::routing::{Edition, ToolList};
 
 /// How often the worker has said that its tools have changed.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Changes(u64);
+
+/// The edition in which a list of tools is read: what was read before it changes is worth nothing after it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToolEdition {
+    pub(super) changes: Changes,
+    /// The edition of what is remembered of the worker's launch; `None` where nothing is.
+    pub(super) edition: Option<Edition>,
+}
 
 /// Why a list that was read is not kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]

@@ -6,13 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::MutexGuard;
 
-use super::own_tools::{Changes, NotKept};
+use super::own_tools::{Changes, NotKept, ToolEdition};
 use super::{PendingCall, WorkerConnection};
 use crate::bridge::{Era, Listing};
 use crate::held::Kind;
 use crate::protocol::Envelope;
-use crate::routing::Edition;
-use crate::routing::{Pages, ToolList};
+use crate::routing::{ListKey, Pages, ToolList};
 use crate::upstream::events::ConnectionEvent;
 
 impl WorkerConnection {
@@ -36,19 +35,27 @@ impl WorkerConnection {
             return Some(known);
         }
         let edition = catalog.edition(key)?;
-        let text = catalog.list(key, words, Listing::Tools, max_age)?;
+        let tools = ListKey {
+            era: words,
+            listing: Listing::Tools,
+        };
+        let text = catalog.list(key, tools, max_age)?;
         let mut pages = Pages::default();
         let last = pages.take(std::str::from_utf8(&text).ok()?);
         matches!(last, Ok(None)).then_some(())?;
-        self.taken_in(pages, (changes, Some(edition))).ok()
+        let asked = ToolEdition {
+            changes,
+            edition: Some(edition),
+        };
+        self.taken_in(pages, asked).ok()
     }
 
-    /// What its list is read in: what was read before it changes is worth nothing after it.
-    pub(crate) fn tool_edition(&self) -> (Changes, Option<Edition>) {
+    /// The edition in which the worker's list would be read now.
+    pub(crate) fn tool_edition(&self) -> ToolEdition {
         let changes = self.tools.changes();
         let key = self.plan.catalog_key();
         let edition = key.and_then(|key| self.services.knowledge.catalog.edition(key));
-        (changes, edition)
+        ToolEdition { changes, edition }
     }
 
     /// Waits for the lock to ask the worker for its tools.
@@ -59,14 +66,14 @@ impl WorkerConnection {
         self.tools.asking.lock().await
     }
 
-    /// Keeps what was read of its tools.
+    /// Keeps what was read of the worker's tools, asked for in that edition.
     ///
     /// # Errors
     /// [`NotKept`].
     pub(crate) fn taken_in(
         &self,
         pages: Pages,
-        (changes, edition): (Changes, Option<Edition>),
+        asked: ToolEdition,
     ) -> Result<Arc<ToolList>, NotKept> {
         let account = self.account.as_ref();
         let charge = account.map(|account| account.charge(Kind::Catalog, pages.bytes()));
@@ -74,15 +81,15 @@ impl WorkerConnection {
         let list = Arc::new(pages.whole(charge));
         {
             let mut state = self.tools.state.lock();
-            if state.0 != changes {
+            if state.0 != asked.changes {
                 return Err(NotKept::Changed);
             }
             state.1 = Some(Arc::clone(&list));
         }
         // A list that has changed in this process alone is no one else's.
-        if changes == Changes::default()
+        if asked.changes == Changes::default()
             && let Some((key, _)) = self.plan.remembered()
-            && let Some(edition) = edition
+            && let Some(edition) = asked.edition
         {
             self.services
                 .knowledge

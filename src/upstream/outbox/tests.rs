@@ -62,7 +62,7 @@ fn an_oversized_message_is_taken_in_when_nothing_waits() {
 }
 
 fn account(limit: u64) -> Account {
-    let limits = held::Limits {
+    let limits = held::HeldLimits {
         of_tenant: limit,
         of_all: limit,
     };

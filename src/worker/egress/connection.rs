@@ -20,7 +20,7 @@ struct Account {
     egress: Arc<Egress>,
     host: String,
     port: u16,
-    /// What it stands for in the table of names.
+    /// The address that stands for the host's name; `None` where the worker connected to an address.
     name: Option<Synthetic>,
     outcome: EgressOutcome,
     passed: Passed,

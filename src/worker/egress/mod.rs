@@ -172,7 +172,7 @@ impl Egress {
             let mut reached = EgressAttempt::refused(host, attempt.port, outcome);
             reached.is_one_of_many = !pace.has_room();
             if reached.is_one_of_many {
-                // Others have their turn.
+                // Other tasks run in between.
                 tokio::task::yield_now().await;
             }
             self.tell(&reached);

@@ -24,7 +24,7 @@ use super::spawn::IGNORED;
 use super::wire::{Received, Report, Request, SpawnFailure, SpawnFds, Stage, receive, send};
 use crate::process::{
     ProcessTable, RunState, close_from_3, give_up_privileges, keep_private, kill, reap_one,
-    take_short_turns,
+    take_short_slices,
 };
 
 /// First argument that makes this program a guardian.
@@ -109,8 +109,8 @@ impl Guardian {
         dup2_stdin(std::fs::File::open("/dev/null")?)?;
         // A session of its own: Ctrl-C in the supervisor's terminal does not reach it.
         setsid()?;
-        // Workers inherit it; where the kernel has no such turns, theirs are longer.
-        let _as_they_are = take_short_turns();
+        // Workers inherit it; where the kernel has no such slices, those of workers are longer.
+        let _as_they_are = take_short_slices();
         set_child_subreaper(true)?;
         set_name(c"sp-guardian")?;
         // A host that keeps it from that has taken more away.

@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 
+use crate::worker::recorder::call_queue::NATIVE;
 use crate::worker::recorder::calls::{CALLS, CALLS_OF_HOSTS};
 use crate::worker::recorder::decode::NEW_NAMESPACES;
-use crate::worker::recorder::listener::NATIVE;
 
 /// What of a worker is recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use crate::process::may_look_into_others;
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct SwapWeight(pub f64);
 
-/// What zram is taken to compress to while it is empty: what node and python servers come to.
+/// The compression that zram is taken to reach while it is empty: what pages of node and python servers come to.
 const USUAL_ZRAM: f64 = 0.3;
 
 impl SwapWeight {

@@ -61,7 +61,7 @@ pub(super) struct Files {
     user: u32,
     /// The root of the file system as the worker sees it.
     seen_root: Option<OwnedFd>,
-    /// What it has made in folders for temporary files.
+    /// Paths that the worker has made in folders for temporary files.
     made: HashSet<PathBuf>,
 }
 

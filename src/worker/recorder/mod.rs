@@ -15,11 +15,11 @@
 //! Not done here: which keys follow (`profile`), and who is told (`upstream`).
 
 mod acting;
+pub(crate) mod call_queue;
 pub(crate) mod calls;
 pub(crate) mod decode;
 mod files;
 mod hosts;
-pub(crate) mod listener;
 mod sample;
 
 use std::os::fd::OwnedFd;
@@ -28,11 +28,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use self::acting::Acting;
+use self::call_queue::{CallQueue, Waiting};
 use self::calls::Act;
 use self::decode::{Address, NotRead, Wish, decode};
 use self::files::Files;
 use self::hosts::Hosts;
-use self::listener::{Listener, Waiting};
 use super::Inbox;
 use super::guardian::{FAMILIES, Recording, Root};
 use crate::profile::{Peak, Record, Seen};
@@ -65,7 +65,7 @@ impl Recorder {
 
     /// Records until no process of the worker is left. Blocks.
     pub(super) fn serve(self, queue: OwnedFd) {
-        let listener = Listener::new(queue);
+        let queue = CallQueue::new(queue);
         if self.record.is_full() {
             let program = self.program.canonicalize();
             self.record.note(Seen::Ran(program.unwrap_or(self.program)));
@@ -79,8 +79,8 @@ impl Recorder {
             descriptors: 0,
         };
         loop {
-            match listener.next() {
-                Ok(Some(call)) => observer.handle(&listener, &call),
+            match queue.next() {
+                Ok(Some(call)) => observer.handle(&queue, &call),
                 Ok(None) => return,
                 Err(error) => {
                     // With the queue, every recorded call of the worker fails.
@@ -105,14 +105,14 @@ struct Observer {
 }
 
 impl Observer {
-    fn handle(&mut self, listener: &Listener, call: &Waiting) {
+    fn handle(&mut self, queue: &CallQueue, call: &Waiting) {
         let seen = catch_unwind(AssertUnwindSafe(|| self.seen(call)));
         // A panic was logged where it happened.
         let seen = seen.unwrap_or_else(|_| vec![Seen::Unread]);
-        if listener.is_waiting(call) {
+        if queue.is_waiting(call) {
             seen.into_iter().for_each(|it| self.note(it));
         }
-        listener.answer(call, self.instead(call));
+        queue.answer(call, self.instead(call));
     }
 
     /// The error that a call gets instead of going on. What is asked of io_uring is in memory alone, and would not be seen: programs do

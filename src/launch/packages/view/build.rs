@@ -18,7 +18,7 @@ const MAX_SHEBANG: usize = 127;
 pub(super) struct Plan<'a> {
     /// The entry's folder.
     pub(super) entry: &'a Path,
-    /// What is in it.
+    /// The manifest of the entry's files.
     pub(super) manifest: &'a Manifest,
     /// The package's own files and folders.
     pub(super) own: &'a BTreeSet<String>,

@@ -18,7 +18,7 @@ use super::walk::{FoundFile, Kind, open_file, walk};
 pub(super) struct Carry<'a> {
     /// The view of the version before.
     pub(super) old: &'a Path,
-    /// What of it needs no carrying: what it was made with, what was carried before.
+    /// Files of the old view that need no carrying: what it was made with, what was carried before.
     pub(super) known: &'a Shipped,
     /// The new view, as its package ships it, and what it was made with; without, all is put aside.
     pub(super) to: Option<(&'a Path, &'a Shipped)>,

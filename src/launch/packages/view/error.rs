@@ -15,7 +15,7 @@ pub enum ViewError {
         what: &'static str,
         /// The file or folder with which it was tried.
         path: PathBuf,
-        /// Why it failed.
+        /// The system's error.
         source: io::Error,
     },
     /// A file of the entry is not as it was installed.

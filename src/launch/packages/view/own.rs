@@ -147,7 +147,8 @@ mod tests {
         entry: &Path,
         manifest: &Manifest,
         program: &str,
-        (package, writable): (&str, &[&str]),
+        package: &str,
+        writable: &[&str],
     ) -> Vec<String> {
         let writable: Vec<String> = writable.iter().map(|name| (*name).to_owned()).collect();
         let wanted = Wanted {
@@ -187,7 +188,8 @@ mod tests {
                 folder.path(),
                 &manifest,
                 "node_modules/.bin/tool",
-                ("tool", writable),
+                "tool",
+                writable,
             );
             own.into_iter()
                 .filter(|path| path.ends_with("x.js"))
@@ -218,7 +220,7 @@ mod tests {
             ("node_modules/dep/x.js", ""),
         ]);
         let program = "node_modules/.bin/tool";
-        let own = own_of(folder.path(), &manifest, program, ("meta", &[]));
+        let own = own_of(folder.path(), &manifest, program, "meta", &[]);
         assert_eq!(
             own,
             [
@@ -249,8 +251,13 @@ mod tests {
             .collect();
         let (folder, manifest) = entry(&files);
         let of = |writable: &[&str]| {
-            let what = ("My.Tool", writable);
-            own_of(folder.path(), &manifest, "venv/bin/tool", what)
+            own_of(
+                folder.path(),
+                &manifest,
+                "venv/bin/tool",
+                "My.Tool",
+                writable,
+            )
         };
         let with = of(&["Dep"]);
         assert!(with.contains(&path("dep/__init__.py")), "{with:?}");

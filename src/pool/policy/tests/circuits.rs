@@ -64,7 +64,7 @@ fn a_circuit_is_told_once_when_it_opens_and_once_when_it_closes() {
 
 #[test]
 fn a_configuration_that_fails_again_and_again_is_told_too() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         refuse_after: 3,
         ..limits(8)
     });

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Action, Event, KeyFacts, Limits, Policy, TicketId};
+use super::super::{Action, Event, KeyFacts, Policy, PoolLimits, TicketId};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
 /// Tenants that always want more than there is.
@@ -97,11 +97,11 @@ impl Crowd {
                 spare: None,
             })
         };
-        let limits = Limits {
+        let limits = PoolLimits {
             max_workers,
             queue_limit: 100_000,
             queue_timeout: Duration::from_secs(3600),
-            ..Limits::default()
+            ..PoolLimits::default()
         };
         let mut crowd = Self {
             policy: Policy::new(limits, 1),
@@ -184,9 +184,9 @@ fn no_tenant_starves() {
             "{:?} with {max_workers} workers",
             crowd.granted
         );
-        let turn = u64::try_from(tenants.len()).expect("small");
-        // Whoever wants one thing at a time waits for a turn of the others, not for all they want.
-        let fair = Duration::from_secs(3 * turn);
+        let round = u64::try_from(tenants.len()).expect("small");
+        // Whoever wants one thing at a time waits for one round of the others, not for all they want.
+        let fair = Duration::from_secs(3 * round);
         let patient = tenants.iter().any(|(_, at_once)| *at_once > 20);
         assert!(
             patient || crowd.longest_wait < fair,

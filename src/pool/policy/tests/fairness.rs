@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn limits_of_starts(max_starting: usize) -> Limits {
-    Limits {
+fn limits_of_starts(max_starting: usize) -> PoolLimits {
+    PoolLimits {
         max_starting,
         ..limits(8)
     }

@@ -79,7 +79,7 @@ fn an_exclusive_worker_serves_one_owner_at_a_time() {
 
 #[test]
 fn failed_starts_are_tried_again_later_and_later() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         circuit_keys: 100,
         ..limits(4)
     });
@@ -120,7 +120,7 @@ fn failed_starts_are_tried_again_later_and_later() {
 
 #[test]
 fn a_key_that_keeps_failing_is_refused_at_once() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         circuit_keys: 100,
         refuse_after: 2,
         ..limits(4)

@@ -60,7 +60,7 @@ fn a_worker_that_crashed_counts_until_nothing_is_left_of_it() {
 
 #[test]
 fn a_long_call_holds_up_the_next_worker_for_the_drain_timeout_and_no_longer() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         queue_timeout: Duration::from_secs(10),
         ..limits(4)
     });
@@ -113,7 +113,7 @@ fn a_recycled_worker_has_the_same_time() {
 
 #[test]
 fn an_eviction_that_takes_too_long_is_called_off() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         queue_timeout: Duration::from_secs(300),
         ..limits(1)
     });
@@ -278,7 +278,7 @@ fn siblings_that_alternate_are_all_served_however_long_the_last_takes_to_end() {
 
 #[test]
 fn one_that_takes_requests_again_spares_the_others_of_its_siblings() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         queue_timeout: Duration::from_secs(300),
         ..limits(2)
     });

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{
-    Action, CircuitOf, Claim, Event, KeyFacts, Limits, Policy, Refusal, StartFailure, StopReason,
-    TicketId,
+    Action, CircuitOf, Claim, Event, KeyFacts, Policy, PoolLimits, Refusal, StartFailure,
+    StopReason, TicketId,
 };
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
@@ -44,7 +44,7 @@ fn key(n: u8) -> PoolKey {
 }
 
 impl Bench {
-    fn new(limits: Limits) -> Self {
+    fn new(limits: PoolLimits) -> Self {
         Self {
             policy: Policy::new(limits, 7),
             now: Instant::now(),
@@ -162,10 +162,10 @@ impl Bench {
     }
 }
 
-fn limits(max_workers: usize) -> Limits {
-    Limits {
+fn limits(max_workers: usize) -> PoolLimits {
+    PoolLimits {
         max_workers,
         max_starting: 2,
-        ..Limits::default()
+        ..PoolLimits::default()
     }
 }

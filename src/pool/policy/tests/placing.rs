@@ -206,19 +206,19 @@ fn an_operators_stop_is_not_called_off() {
 }
 
 #[test]
-fn a_busy_worker_yields_after_its_turn_and_not_before() {
+fn a_busy_worker_yields_after_as_long_as_its_start_took_and_not_before() {
     let mut bench = Bench::new(limits(1));
     bench.want(1, "a");
     bench.after(3.0);
     let worker = WorkerId(1);
-    // The worker's start took three seconds, so that its turn is as long.
+    // The worker's start took three seconds, and it serves for as long before it yields.
     bench.tell(Event::Ready(worker));
     bench.want(2, "b");
     bench.after(1.5);
     let own = bench.want(1, "a");
     assert!(
         bench.said(&Action::Grant(own, worker)),
-        "its turn is not over"
+        "it has not served as long as its start took"
     );
     bench.after(2.0);
     bench.release(worker);
@@ -279,7 +279,7 @@ fn a_servers_limit_makes_its_own_workers_go() {
 
 #[test]
 fn places_go_round_the_tenants_by_weight() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         max_starting: 1,
         ..limits(64)
     });
@@ -305,7 +305,7 @@ fn places_go_round_the_tenants_by_weight() {
 
 #[test]
 fn a_full_queue_refuses_whoever_waits_with_most() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         queue_limit: 3,
         ..limits(1)
     });
@@ -343,7 +343,7 @@ fn whoever_waits_too_long_is_told_what_stood_in_the_way() {
 
 #[test]
 fn whoever_waits_behind_its_own_starts_is_told_so() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         max_starting: 1,
         start_counts_for: std::time::Duration::from_secs(60),
         ..limits(5)
@@ -362,7 +362,7 @@ fn whoever_waits_behind_its_own_starts_is_told_so() {
 /// A start that goes on for long takes no start permit any more: then others do that began later.
 #[test]
 fn whoever_waits_behind_starts_that_do_not_count_any_more_is_told_of_those_that_do() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         max_starting: 1,
         ..limits(9)
     });
@@ -382,7 +382,7 @@ fn whoever_waits_behind_starts_that_do_not_count_any_more_is_told_of_those_that_
 
 #[test]
 fn whoever_waits_behind_starts_of_others_is_told_so() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         max_starting: 2,
         start_counts_for: std::time::Duration::from_secs(60),
         ..limits(9)
@@ -405,7 +405,7 @@ fn whoever_waits_behind_starts_of_others_is_told_so() {
 
 #[test]
 fn whoever_waits_for_memory_is_told_so() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         unknown_memory: 96,
         max_memory: 150,
         ..limits(9)

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{KeyFacts, Limits};
+use super::super::{KeyFacts, PoolLimits};
 use crate::ids::{PoolKey, ServerName, TenantId};
 
 /// SplitMix64: a world is one number, and a failing one is shortened by its length alone.
@@ -67,9 +67,9 @@ pub(super) fn spares_of(rng: &mut Rng, server_max_workers: usize) -> (PoolKey, A
     (PoolKey([255; 16]), Arc::new(facts))
 }
 
-/// Limits of a small world.
-pub(super) fn limits(rng: &mut Rng) -> Limits {
-    Limits {
+/// PoolLimits of a small world.
+pub(super) fn limits(rng: &mut Rng) -> PoolLimits {
+    PoolLimits {
         max_workers: rng.between(1, 7),
         max_starting: rng.between(1, 3),
         queue_limit: rng.between(1, 14),
@@ -83,6 +83,6 @@ pub(super) fn limits(rng: &mut Rng) -> Limits {
         },
         hibernate_after: (rng.below(3) > 0).then(|| rng.seconds(1, 90)),
         drain_timeout: rng.seconds(0, 40),
-        ..Limits::default()
+        ..PoolLimits::default()
     }
 }

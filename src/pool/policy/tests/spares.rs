@@ -28,7 +28,7 @@ fn of(tenant: &str) -> KeyFacts {
 }
 
 /// A pool with that many ready spares.
-fn stocked(limits: Limits, count: usize) -> (Bench, Vec<WorkerId>) {
+fn stocked(limits: PoolLimits, count: usize) -> (Bench, Vec<WorkerId>) {
     let mut bench = Bench::new(limits);
     bench.tell(stock(count));
     let mut ids = vec![];
@@ -63,7 +63,7 @@ fn spares_are_started_a_few_at_a_time_and_made_up_for() {
 
 #[test]
 fn a_spare_serves_whoever_comes_though_everything_is_full_and_its_successor_is_started() {
-    let one_start = Limits {
+    let one_start = PoolLimits {
         max_starting: 1,
         ..limits(2)
     };

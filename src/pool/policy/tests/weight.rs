@@ -5,8 +5,8 @@ use super::*;
 
 const MIB: u64 = 1 << 20;
 
-fn bounded(max_memory: u64) -> Limits {
-    Limits {
+fn bounded(max_memory: u64) -> PoolLimits {
+    PoolLimits {
         max_memory,
         unknown_memory: 100 * MIB,
         hibernate_after: Some(Duration::from_secs(30)),
@@ -188,7 +188,7 @@ fn the_only_worker_may_start_whatever_it_needs() {
 
 #[test]
 fn who_grows_beyond_the_limit_is_made_up_for_by_the_idle() {
-    let mut bench = Bench::new(Limits {
+    let mut bench = Bench::new(PoolLimits {
         hibernate_after: None,
         ..bounded(300 * MIB)
     });

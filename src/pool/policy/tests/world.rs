@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::super::{
-    Action, CircuitChange, CircuitOf, CircuitTransition, Claim, Event, KeyFacts, Limits, Policy,
-    Refusal, StartFailure, Stock, StopReason, TicketId,
+    Action, CircuitChange, CircuitOf, CircuitTransition, Claim, Event, KeyFacts, Policy,
+    PoolLimits, Refusal, StartFailure, Stock, StopReason, TicketId,
 };
 use super::rng::{Rng, limits, spares_of};
 use crate::ids::{Lineage, PoolKey, ServerName, TenantId, WorkerId};
@@ -32,7 +32,7 @@ enum Life {
 #[derive(Debug)]
 struct Process {
     key: PoolKey,
-    /// Where it counts: it and all others of that, whichever keys they were started for.
+    /// The lineage that the process counts for, whichever key it was started for.
     lineage: Lineage,
     life: Life,
     since: Instant,
@@ -51,7 +51,7 @@ struct World {
     policy: Policy,
     rng: Rng,
     now: Instant,
-    limits: Limits,
+    limits: PoolLimits,
     keys: Vec<(PoolKey, Arc<KeyFacts>)>,
     /// The key of spares, all of server 0.
     spares: (PoolKey, Arc<KeyFacts>),
@@ -476,7 +476,7 @@ macro_rules! worlds {
             #![proptest_config(ProptestConfig { cases: WORLDS / 4, max_shrink_iters: 400, ..ProptestConfig::default() })]
 
             $(
-                /// Limits hold at every step, every ticket gets exactly one answer, nothing in flight or
+                /// PoolLimits hold at every step, every ticket gets exactly one answer, nothing in flight or
                 /// pinned is evicted, and every world comes to rest.
                 #[test]
                 fn $part(seed in any::<u64>(), length in LONGEST / 2..LONGEST) {

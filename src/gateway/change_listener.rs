@@ -28,7 +28,7 @@ impl Gateway {
         server: &ServerName,
         asked: Filter,
         config: Option<ClientConfig>,
-    ) -> Result<Listener, Failure> {
+    ) -> Result<ChangeListener, Failure> {
         if *server == ServerName::all() {
             return self.listen_to_all(principal, asked, config).await;
         }
@@ -42,7 +42,7 @@ impl Gateway {
         self.state.sessions.take_in(&session)?;
         drop(pending);
         // From here on it is taken out again.
-        let mut listener = Listener {
+        let mut listener = ChangeListener {
             sessions: Arc::clone(&self.state.sessions),
             session,
             members: vec![],
@@ -70,7 +70,7 @@ impl Gateway {
         server: &ServerName,
         scope: Scope,
     ) -> Result<Session, Failure> {
-        let kind = SessionKind::Listener(scope);
+        let kind = SessionKind::ChangeListener(scope);
         self.stateless_callers()
             .without_client(principal, server, Declaration::Nothing, kind)
     }
@@ -81,11 +81,11 @@ impl Gateway {
         principal: &Principal,
         mut filter: Filter,
         config: Option<ClientConfig>,
-    ) -> Result<Listener, Failure> {
+    ) -> Result<ChangeListener, Failure> {
         let whole = self.listening(principal, &ServerName::all(), Scope::All)?;
         let whole = Arc::new(whole.with_config(config.map(Arc::new)));
         self.state.sessions.take_in(&whole)?;
-        let mut listener = Listener {
+        let mut listener = ChangeListener {
             sessions: Arc::clone(&self.state.sessions),
             session: Arc::clone(&whole),
             members: vec![],
@@ -151,7 +151,7 @@ impl Gateway {
 
 /// Someone who listens for changes.
 #[derive(Debug)]
-pub struct Listener {
+pub struct ChangeListener {
     sessions: Arc<SessionTable>,
     session: Arc<Session>,
     /// The listener's parts at single servers, if it listens to all of them.
@@ -159,7 +159,7 @@ pub struct Listener {
     filter: Filter,
 }
 
-impl Listener {
+impl ChangeListener {
     /// The changes that the listener is told of.
     pub fn filter(&self) -> &Filter {
         &self.filter
@@ -171,7 +171,7 @@ impl Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for ChangeListener {
     fn drop(&mut self) {
         self.sessions.end(&self.session);
         for member in &self.members {

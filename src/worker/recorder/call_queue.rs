@@ -19,7 +19,7 @@ pub(super) struct Waiting {
 
 /// The queue of a worker with all its processes.
 #[derive(Debug)]
-pub(super) struct Listener(OwnedFd);
+pub(super) struct CallQueue(OwnedFd);
 
 /// `SECCOMP_IOCTL_NOTIF_*`: direction, size of the structure, `!`, and a number.
 const fn request(direction: u64, size: usize, number: u64) -> u64 {
@@ -38,7 +38,7 @@ pub(crate) const NATIVE: u32 = 0xc000_00b7;
 #[cfg(target_arch = "riscv64")]
 pub(crate) const NATIVE: u32 = 0xc000_00f3;
 
-impl Listener {
+impl CallQueue {
     pub(super) fn new(fd: OwnedFd) -> Self {
         Self(fd)
     }
