@@ -203,6 +203,14 @@ impl Group {
     /// # Errors
     /// When the kernel refuses it; nothing of it is left then.
     pub(crate) fn make(worker: WorkerId, limits: &ProcessLimits) -> io::Result<Option<Self>> {
+        Self::make_named(&worker.to_string(), limits)
+    }
+
+    /// Makes one of that name, which no other of this process has.
+    ///
+    /// # Errors
+    /// As [`Group::make`].
+    pub(super) fn make_named(name: &str, limits: &ProcessLimits) -> io::Result<Option<Self>> {
         let wants = [
             limits.pids.is_some(),
             limits.memory.is_some(),
@@ -233,7 +241,7 @@ impl Group {
                     }
                 }
             }
-            let folder = run.join(worker.to_string());
+            let folder = run.join(name);
             fs::create_dir_all(&folder)?;
             if !group.folders.contains(&folder) {
                 group.folders.push(folder.clone());
