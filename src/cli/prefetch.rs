@@ -9,6 +9,7 @@ use miette::miette;
 
 use super::output;
 use crate::config::{self, Arg, Config, LaunchMode, Server};
+use crate::daemon::install_sandbox;
 use crate::launch::packages::{self, Cache, Outcome, Pins, Request};
 use crate::launch::{Package, understand};
 use crate::tenancy::install_environment;
@@ -150,6 +151,8 @@ impl Store {
         let cache = Cache::open(&config.package_cache(&config.state.dir))
             .map_err(|error| miette!("{error}"))?;
         cache.set_timeout(config.packages.install_timeout);
+        let state = config.state.dir.canonicalize();
+        let cache = cache.with_sandbox(install_sandbox(config, state.into_iter().collect()));
         Ok(Self {
             cache,
             pins: Pins::beside(&config.base_dir),

@@ -305,7 +305,7 @@ const FEWEST_USERS: u32 = 16;
 const USERS: RangeInclusive<u32> = 2_100_000_000..=2_100_065_535;
 
 fn sandbox(reader: &mut Reader<'_, '_>) -> SandboxUsers {
-    let doc = "The Unix users, and groups of the same numbers, of which each tenant's servers have one for themselves, where stdiopool runs as root. Where it does not, they are numbers in a user namespace, to which subordinate users of its own belong outside, if the host gives it as many (`/etc/subuid`, `/etc/subgid`, `newuidmap`). One is a tenant's from its first start on, in the state folder, and another's only when of the first no file in the state folder and no process is left; an eighth of them, 4096 at the most, is for spares. Choose numbers that nobody else uses on this host. Where these do not exist and none are written, as in a container with a user namespace, 30000-59999 are used. \"none\": all tenants' servers run as the user that stdiopool runs as.";
+    let doc = "The Unix users, and groups of the same numbers, of which each tenant's servers have one for themselves, where stdiopool runs as root. Where it does not, they are numbers in a user namespace, to which subordinate users of its own belong outside, if the host gives it as many (`/etc/subuid`, `/etc/subgid`, `newuidmap`). One is a tenant's from its first start on, in the state folder, and another's only when of the first no file in the state folder and no process is left; an eighth of them, 4096 at the most, is for spares, installs and profiles. Choose numbers that nobody else uses on this host. Where these do not exist and none are written, as in a container with a user namespace, 30000-59999 are used. \"none\": all tenants' servers run as the user that stdiopool runs as.";
     let text = reader.text("uids", Some("2100000000-2100065535"), doc);
     let is_none = text.as_deref() == Some("none");
     let range = text.as_deref().and_then(users);
@@ -316,6 +316,7 @@ fn sandbox(reader: &mut Reader<'_, '_>) -> SandboxUsers {
     SandboxUsers {
         uids: (!is_none).then(|| range.unwrap_or(USERS)),
         is_given: reader.has("uids"),
+        of_installs: None,
     }
 }
 

@@ -22,6 +22,7 @@ mod ended;
 mod events;
 mod grants;
 mod history;
+mod install_sandbox;
 mod limits;
 mod options;
 mod processor_use;
@@ -40,6 +41,7 @@ mod users;
 
 pub use accounts::{Accounts, folder_act};
 pub use assemble::ServeError;
+pub use install_sandbox::{install_sandbox, lacking_of_installs};
 pub use options::{Options, Source};
 pub use profiling::{Profiling, config_of_profile};
 pub use run::serve;

@@ -15,7 +15,8 @@ use crate::config::{Auth, AuthMode, Config, Isolation, Policy};
 use crate::egress::Network;
 use crate::ids::{ServerName, TenantId};
 use crate::profile::Record;
-use crate::store::ProfileSlot;
+use crate::store::{ProfileSlot, users_of_installs};
+use crate::tenancy::users_of_host;
 
 /// How long the worker is kept that is recorded, however little it has to do.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -116,6 +117,8 @@ pub fn config_of_profile(
     config.state.key = None;
     config.state.secrets_refresh = None;
     if let Some(users) = slot.users() {
+        let of_host = users_of_host(&config).ok();
+        config.sandbox.of_installs = of_host.and_then(|range| users_of_installs(&range));
         config.sandbox.uids = Some(users.clone());
         config.sandbox.is_given = true;
     }

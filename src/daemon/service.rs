@@ -12,6 +12,7 @@ use super::accounts::Accounts;
 use super::assemble::{self, RuntimeParts, ServeError};
 use super::events::{Events, PoolMetrics};
 use super::grants::GrantEvents;
+use super::install_sandbox::{install_sandbox, warn_of_lacking};
 use super::limits;
 use super::options::{Options, Source};
 use super::reload::{InForce, Reloader};
@@ -180,10 +181,17 @@ fn installer(config: &Config, state: &StateDir) -> Result<Installer, ServeError>
         .only_server
         .is_none()
         .then_some(config.base_dir.as_path());
-    Ok(Installer::open(
-        &config.package_cache(state.path()),
-        beside,
-    )?)
+    let installer = Installer::open(&config.package_cache(state.path()), beside)?;
+    let mut hidden = vec![state.path().to_owned()];
+    hidden.extend(config.profiled.clone());
+    let mut sandbox = install_sandbox(config, hidden);
+    if sandbox.users.is_none() {
+        // Closed by nothing else.
+        let secrets = state.secret_root().ok();
+        sandbox.hidden.extend(secrets.map(Path::to_owned));
+    }
+    warn_of_lacking(&sandbox);
+    Ok(installer.with_sandbox(sandbox))
 }
 
 /// Who is told what happens: the metrics, and whoever follows events.

@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,9 +24,10 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::wait::WaitPidFlag;
-use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout, setsid};
+use nix::unistd::{Pid, dup2_stderr, dup2_stdin, dup2_stdout, getpid, getppid, setsid};
 use serde::{Deserialize, Serialize};
 
+use super::confinement::{Confine, Confinement};
 use crate::process::{close_from_3, end_descendants, keep_private, reap_one, take_over};
 
 /// First argument that makes this program the process above a command.
@@ -46,6 +47,8 @@ pub(super) struct CommandStart {
     pub(super) args: Vec<OsString>,
     pub(super) env: Vec<(OsString, OsString)>,
     pub(super) dir: Option<PathBuf>,
+    /// What the command is kept to; `None`: it does what stdiopool may.
+    pub(super) confinement: Option<Confinement>,
 }
 
 /// Whether [`run_command_if_asked`] was called in this process.
@@ -54,14 +57,14 @@ pub(super) fn is_prepared() -> bool {
 }
 
 /// Becomes the process above a command and never returns, if the program was started as one; else notes that it can
-/// be. Must be called in `main` before any thread exists.
-pub fn run_command_if_asked() {
+/// be. Commands that are confined are so by `confine`. Must be called in `main` before any thread exists.
+pub fn run_command_if_asked(confine: Confine) {
     let mut args = std::env::args_os().skip(1);
     if args.next().is_none_or(|arg| arg != ARGUMENT) {
         IS_PREPARED.store(true, Ordering::Relaxed);
         return;
     }
-    let code = match run() {
+    let code = match run(confine) {
         Ok(status) => end_as(status),
         Err(error) => {
             // Stderr is what the one who wants the command reads.
@@ -72,7 +75,7 @@ pub fn run_command_if_asked() {
     std::process::exit(code);
 }
 
-fn run() -> io::Result<ExitStatus> {
+fn run(confine: Confine) -> io::Result<ExitStatus> {
     let stdin = io::stdin();
     getsockopt(&stdin, sockopt::SockType)?;
     close_from_3(0)?;
@@ -88,7 +91,7 @@ fn run() -> io::Result<ExitStatus> {
     mask.thread_block()?;
     let ends = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let (command, stdin_of_command) = take_over::<CommandStart>(socket.as_fd())?;
-    let (leader, held) = start(command, stdin_of_command)?;
+    let (leader, held) = start(command, stdin_of_command, confine)?;
     // The command alone holds its pipes open, so that their end is its end.
     let null = std::fs::OpenOptions::new()
         .read(true)
@@ -106,7 +109,7 @@ fn run() -> io::Result<ExitStatus> {
 
 /// Starts the command; its pid, and its stdin.
 #[allow(unsafe_code, reason = "what is set between fork and exec")]
-fn start(wanted: CommandStart, stdin: OwnedFd) -> io::Result<(u32, OwnedFd)> {
+fn start(wanted: CommandStart, stdin: OwnedFd, confine: Confine) -> io::Result<(u32, OwnedFd)> {
     let held = stdin.try_clone()?;
     let mut command = Command::new(wanted.program);
     command
@@ -114,10 +117,12 @@ fn start(wanted: CommandStart, stdin: OwnedFd) -> io::Result<(u32, OwnedFd)> {
         .env_clear()
         .envs(wanted.env)
         .stdin(Stdio::from(stdin));
-    if let Some(dir) = wanted.dir {
+    if let Some(dir) = &wanted.dir {
         command.current_dir(dir);
     }
-    // SAFETY: `prepare` only makes system calls: it allocates nothing and takes no lock.
+    let (confinement, dir, init) = (wanted.confinement, wanted.dir, getpid());
+    let prepare = move || prepare(confinement.as_ref(), dir.as_deref(), confine, init);
+    // SAFETY: this process has one thread, so that the child may do whatever a process may.
     unsafe { command.pre_exec(prepare) };
     #[allow(
         clippy::disallowed_methods,
@@ -129,9 +134,25 @@ fn start(wanted: CommandStart, stdin: OwnedFd) -> io::Result<(u32, OwnedFd)> {
 
 /// Runs in the child between fork and exec.
 #[allow(unsafe_code, reason = "a signal's disposition")]
-fn prepare() -> io::Result<()> {
-    // Should this process be killed; it has one thread.
+fn prepare(
+    confinement: Option<&Confinement>,
+    dir: Option<&Path>,
+    confine: Confine,
+    init: Pid,
+) -> io::Result<()> {
+    if let Some(confinement) = confinement {
+        // What it sends to its own group does not reach this process's parent.
+        setsid()?;
+        confine(confinement, dir).inspect_err(|error| {
+            // Stderr is what the one who wants the command reads; the error itself arrives as a number.
+            eprintln!("its sandbox cannot be had: {error}");
+        })?;
+    }
+    // Should the process above be killed; it has one thread. Forgotten when the user changes, so that this comes behind.
     set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() != init {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
     // SAFETY: the default disposition runs no code of ours.
     unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) }?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;

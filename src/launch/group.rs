@@ -15,6 +15,7 @@ use tokio::process::Command;
 use tokio_process_stream::ProcessChunkStream;
 
 use super::command_init::{self, CommandStart};
+use super::confinement::Confinement;
 use crate::process::hand_over;
 
 /// The command line of a [`CommandGroup`].
@@ -30,6 +31,8 @@ pub struct CommandLine<'a> {
     pub dir: Option<&'a Path>,
     /// The command's standard input; `None` for one that is empty. Held open until everything the command started has ended.
     pub stdin: Option<File>,
+    /// What the command is kept to; `None`: it does what stdiopool may.
+    pub confinement: Option<&'a Confinement>,
 }
 
 /// A running command, which is killed with everything it started when this is dropped, and when stdiopool ends.
@@ -47,10 +50,12 @@ impl CommandGroup {
     /// in a process group of its own, or when this program is killed, lives on.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// When it cannot be started; when it is to be confined, and this program's `main` does not call that.
     pub fn start(line: CommandLine<'_>) -> io::Result<Self> {
         if command_init::is_prepared() {
             Self::start_below_init(line)
+        } else if line.confinement.is_some() {
+            Err(io::ErrorKind::Unsupported.into())
         } else {
             Self::start_alone(line)
         }
@@ -74,6 +79,7 @@ impl CommandGroup {
             args: line.args.iter().map(Into::into).collect(),
             env: environment(line.env),
             dir: line.dir.map(Path::to_owned),
+            confinement: line.confinement.cloned(),
         };
         // Sent before it runs: there is room for it, and no wait.
         hand_over(ours.as_fd(), &start, stdin.as_fd())?;

@@ -15,6 +15,7 @@
 //! This module deliberately starts no worker.
 
 mod command_init;
+mod confinement;
 mod direct;
 mod group;
 mod host;
@@ -30,6 +31,7 @@ mod sources;
 mod spec;
 
 pub use command_init::run_command_if_asked;
+pub use confinement::{Confine, Confinement, InstallGroup};
 pub use direct::direct;
 pub use group::{CommandGroup, CommandLine};
 pub use host::takes_precedence;

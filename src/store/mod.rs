@@ -47,5 +47,5 @@ pub use running::{admin_of_running, admin_of_serving};
 pub use sessions::{SessionRow, SessionSettings, SessionStore};
 pub use state_dir::{StateDir, data_dir};
 pub use state_error::StateDirError;
-pub use users::{UserError, Users};
+pub use users::{UserError, Users, users_of_installs};
 pub use vault::{Vault, VaultError};

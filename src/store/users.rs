@@ -26,18 +26,49 @@ const PART_PROFILED: u32 = 4;
 /// Most users of those.
 const MOST_PROFILED: u32 = 32;
 
-/// How many users of a range are pooled for processes that are no tenant's when they start, and how many, behind them, are for servers that are
-/// profiled; of the latter an even number.
-fn parts(range: &RangeInclusive<u32>) -> (u32, u32) {
-    let count = range.end() - range.start() + 1;
-    let both = (count / PART_POOLED).clamp(1, MOST_POOLED);
-    let profiled = (both / PART_PROFILED).min(MOST_PROFILED) & !1;
-    (both - profiled, profiled)
+/// Of what is left of it, the last so-manieth is for installs.
+const PART_INSTALLS: u32 = 4;
+/// Most users of those: each install that runs has one.
+const MOST_INSTALLS: u32 = 16;
+
+/// The users of a range that are no tenant's, in this order.
+struct Parts {
+    /// For processes that are no tenant's when they start.
+    pooled: u32,
+    /// For installs.
+    installs: u32,
+    /// For servers that are profiled, an even number.
+    profiled: u32,
+}
+
+impl Parts {
+    fn of(range: &RangeInclusive<u32>) -> Self {
+        let count = range.end() - range.start() + 1;
+        let all = (count / PART_POOLED).clamp(1, MOST_POOLED);
+        let profiled = (all / PART_PROFILED).min(MOST_PROFILED) & !1;
+        let rest = all - profiled;
+        let fewest = u32::from(rest > 1);
+        let installs = (rest / PART_INSTALLS).clamp(fewest, MOST_INSTALLS);
+        Self {
+            pooled: rest - installs,
+            installs,
+            profiled,
+        }
+    }
+}
+
+/// The users of a range that are for installs; none where it is a narrow one.
+pub fn users_of_installs(range: &RangeInclusive<u32>) -> Option<RangeInclusive<u32>> {
+    let Parts {
+        installs, profiled, ..
+    } = Parts::of(range);
+    let last = range.end() - profiled;
+    (installs > 0).then(|| last + 1 - installs..=last)
 }
 
 /// The users of a range that are for servers that are profiled; none where it is a narrow one.
 pub(super) fn users_of_profiles(range: &RangeInclusive<u32>) -> std::ops::Range<u32> {
-    let (_, profiled) = parts(range);
+    let Parts { profiled, .. } = Parts::of(range);
     let end = range.end().saturating_add(1);
     end - profiled..end
 }
@@ -81,8 +112,12 @@ impl Users {
         range: &RangeInclusive<u32>,
         rows: &[(TenantId, u32)],
     ) -> Self {
-        let (pooled, profiled) = parts(range);
-        let of_tenants = *range.start()..=range.end() - pooled - profiled;
+        let Parts {
+            pooled,
+            installs,
+            profiled,
+        } = Parts::of(range);
+        let of_tenants = *range.start()..=range.end() - pooled - installs - profiled;
         // Users of another range do not count: their tenants get new ones, and their folders with them.
         let kept = rows.iter().filter(|(_, user)| of_tenants.contains(user));
         let mut taken: BTreeMap<TenantId, u32> = kept.cloned().collect();

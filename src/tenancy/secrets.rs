@@ -249,6 +249,7 @@ async fn run(argv: &[String], limit: Duration) -> Result<SecretString, SecretErr
         env: None,
         dir: None,
         stdin: None,
+        confinement: None,
     };
     let program = || program.clone();
     let mut running = CommandGroup::start(line).map_err(|source| SecretError::NotRun {

@@ -25,6 +25,7 @@
 //! Not done here: what a line means, restarts, deadlines of calls, how many workers there are.
 
 mod cgroup;
+mod confine;
 mod disk;
 mod egress;
 mod egress_attempt;
@@ -51,6 +52,7 @@ mod stop_sequence;
 mod strict;
 
 pub use cgroup::{Breaches, Groups, TenantGroup, groups};
+pub use confine::{MAX_PROCESSES, confine, install_group};
 pub use disk::{disk_usage, limit_files};
 pub use egress::descriptors_for_hosts;
 pub use egress_attempt::EgressAttempt;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::guardian::Mount;
 use super::own_folders::own_folders;
-use crate::launch::{Inaccessible, LaunchSpec, inaccessible, unreadable};
+use crate::launch::{Confinement, Inaccessible, LaunchSpec, inaccessible, unreadable};
 
 /// Where services of the host that look up names, or ask others to, have their sockets.
 const RESOLVERS: [&str; 4] = [
@@ -39,19 +39,46 @@ impl MountPlan {
                 ..Self::default()
             };
         };
-        let mut own = own_folders(spec);
-        let mut shared = Vec::new();
-        for path in sandbox.shared.iter().filter(|path| path.exists()) {
-            shared.push(path.clone());
-            shared.extend(path.canonicalize().ok().filter(|real| real != path));
-        }
         let mut hidden = sandbox.hidden.clone();
         if !sandbox.network.is_host() {
             // Services of the host would look names up by its network.
             hidden.extend(RESOLVERS.map(PathBuf::from));
         }
+        Self {
+            hidden,
+            own: own_folders(spec),
+            shared: sandbox.shared.clone(),
+            read_only: spec.read_only.clone(),
+        }
+        .closed_to(user)
+    }
+
+    /// What is mounted for a command of stdiopool's own. Looks at the folders that lead to what is shown.
+    pub(super) fn of_command(confinement: &Confinement) -> Self {
+        Self {
+            hidden: confinement.hidden.clone(),
+            own: confinement.own.clone(),
+            shared: confinement.shared.clone(),
+            read_only: vec![],
+        }
+        .closed_to(confinement.user)
+    }
+
+    /// With folders hidden that the user does not pass on the way to what is shown, and shown what is in a hidden one alone.
+    fn closed_to(self, user: Option<u32>) -> Self {
+        let Self {
+            mut hidden,
+            mut own,
+            shared: wanted,
+            read_only,
+        } = self;
+        let mut shared = Vec::new();
+        for path in wanted.iter().filter(|path| path.exists()) {
+            shared.push(path.clone());
+            shared.extend(path.canonicalize().ok().filter(|real| real != path));
+        }
         if let Some(user) = user {
-            let shown = own.iter().chain(&shared).chain(&spec.read_only);
+            let shown = own.iter().chain(&shared).chain(&read_only);
             let closed = shown.filter_map(|path| inaccessible(path, user));
             hidden.extend(closed.map(|closed| closed.at().to_owned()));
         }
@@ -64,7 +91,7 @@ impl MountPlan {
         Self {
             own,
             shared,
-            read_only: spec.read_only.clone(),
+            read_only,
             hidden,
         }
     }

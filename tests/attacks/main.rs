@@ -12,6 +12,7 @@ mod support;
 mod egress;
 mod files;
 mod identity;
+mod installs;
 mod limits;
 mod planted;
 mod prober;

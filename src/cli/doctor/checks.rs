@@ -8,6 +8,7 @@ use tokio::process::Command;
 
 use super::check::Check;
 use crate::config::{self, Config};
+use crate::daemon::{install_sandbox, lacking_of_installs};
 use crate::ids::ServerName;
 use crate::process::{NoUsers, take_precedence};
 use crate::tenancy::users_of_host;
@@ -268,6 +269,46 @@ pub(super) fn users(config: Option<&Config>) -> Check {
             "give the user that stdiopool runs as subordinate users (/etc/subuid and /etc/subgid, 65536 of them, and Debian's uidmap); or run as root, with CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL, CAP_FOWNER and CAP_DAC_OVERRIDE; or run one stdiopool for each group of tenants who trust each other",
         ),
     }
+}
+
+/// What install scripts and builds of packages are kept apart with.
+pub(super) fn installs(config: Option<&Config>) -> Check {
+    let what = "sandbox of installs";
+    let default = config::single_command(vec!["true".to_owned()]);
+    let Some(config) = config.or(default.as_ref().ok()) else {
+        return Check::lacks(what, "not looked at", "", "");
+    };
+    let sandbox = install_sandbox(config, vec![]);
+    let lacking = lacking_of_installs(&sandbox);
+    if lacking.is_empty() {
+        let users = sandbox.users.map_or(String::new(), |users| {
+            format!(
+                ", as users of their own ({}-{})",
+                users.start(),
+                users.end()
+            )
+        });
+        return Check::ok(
+            what,
+            format!(
+                "install scripts and builds of packages write to the package's own folder alone and see nothing of the state folder{users}"
+            ),
+        );
+    }
+    let names: Vec<&str> = lacking.iter().map(|(name, _)| *name).collect();
+    let may: Vec<String> = lacking
+        .iter()
+        .map(|(name, may)| format!("without {name} they may {may}"))
+        .collect();
+    Check::lacks(
+        what,
+        format!(
+            "install scripts and builds of packages lack {}",
+            names.join(", ")
+        ),
+        &may.join("; "),
+        "run as root with what \"users of tenants\" and \"read-only packages\" name, on Linux 5.19 or later with Landlock; or install packages without scripts (npm_config_ignore_scripts = \"true\")",
+    )
 }
 
 fn processes_apart() -> Check {

@@ -18,7 +18,7 @@ use miette::miette;
 use super::output::Output;
 use crate::config;
 use check::Check;
-use checks::{checks, read_only_packages, users};
+use checks::{checks, installs, read_only_packages, users};
 
 /// Says what this host supports, what is lost without it, and how to get it
 #[derive(Args, Clone, Debug)]
@@ -49,10 +49,12 @@ impl DoctorArgs {
         if !self.config.exists() {
             checks.push(read_only_packages(None));
             checks.push(users(None));
+            checks.push(installs(None));
         } else {
             let config = config::load(&self.config).map_err(|error| miette!("{error}"))?;
             checks.push(read_only_packages(Some(&config)));
             checks.push(users(Some(&config)));
+            checks.push(installs(Some(&config)));
             checks.extend(packages::checks(&config));
             checks.extend(registries::checks(&config));
         }

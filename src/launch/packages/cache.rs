@@ -12,6 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::downloads::Left;
+use super::install_sandbox::InstallSandbox;
 use super::manifest::ABOUT;
 use super::mode::{make_read_only, read_only, set_mode};
 use super::scripts::Unscripted;
@@ -62,6 +63,8 @@ pub struct Cache {
     pub(super) root: PathBuf,
     /// How long one command of an install may take, in milliseconds.
     timeout: Arc<AtomicU64>,
+    /// What installs are kept apart with; `None`: they may what stdiopool may.
+    sandbox: Option<Arc<InstallSandbox>>,
 }
 
 /// The resolution of a request.
@@ -114,10 +117,26 @@ impl Cache {
         // Names in it are used in shebangs and for comparison: they must stay true.
         let root = root.canonicalize().map_err(failed(root, "resolve"))?;
         let timeout = Arc::default();
-        let cache = Self { root, timeout };
+        let cache = Self {
+            root,
+            timeout,
+            sandbox: None,
+        };
         cache.set_timeout(DEFAULT_TIMEOUT);
         cache.open_entries();
         Ok(cache)
+    }
+
+    /// Keeps installs apart with that, what they see of this cache included.
+    #[must_use]
+    pub fn with_sandbox(mut self, mut sandbox: InstallSandbox) -> Self {
+        sandbox.hidden.push(self.root.clone());
+        self.sandbox = Some(Arc::new(sandbox));
+        self
+    }
+
+    pub(super) fn sandbox(&self) -> Option<&InstallSandbox> {
+        self.sandbox.as_deref()
     }
 
     /// Lets everybody read entries of earlier versions, which were readable by one user only.
@@ -210,6 +229,7 @@ impl Cache {
         let cache = Self {
             root: root.to_owned(),
             timeout: Arc::default(),
+            sandbox: None,
         };
         let refs = std::fs::read_dir(root.join("refs")).into_iter().flatten();
         let known = refs.flatten().filter_map(|item| {

@@ -47,6 +47,22 @@ pub enum CommandError {
         /// How long it had.
         timeout: Duration,
     },
+    /// The command failed, and the system has refused it something that it might have had without a sandbox.
+    #[error(
+        "{failed} (installs run in a sandbox: they write to the package's own folder, HOME and TMPDIR, and see nothing of the state folder; docs/sandbox.md#installs)"
+    )]
+    Denied {
+        /// How it failed.
+        failed: Box<CommandError>,
+    },
+    /// The command failed at a limit of installs.
+    #[error("{failed}: {limit}")]
+    Limited {
+        /// How it failed.
+        failed: Box<CommandError>,
+        /// What it had too much of.
+        limit: String,
+    },
     /// The command was asked something, and said nothing.
     #[error("`{0}` printed nothing, and succeeded")]
     Silent(String),

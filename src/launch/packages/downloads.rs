@@ -106,7 +106,8 @@ pub(super) fn tidy(entry: &Path) -> io::Result<Left> {
     for item in items(&home)? {
         // Names such as `.cache` and `.config` say nothing by themselves.
         let inner = items(&home.join(&item)).unwrap_or_default();
-        if inner.is_empty() && home.join(&item).is_dir() {
+        let is_folder = home.join(&item).symlink_metadata();
+        if inner.is_empty() && is_folder.is_ok_and(|it| it.is_dir()) {
             remove_empty(&home.join(&item))?;
         } else if inner.is_empty() {
             left.in_home.push(item);
@@ -119,8 +120,11 @@ pub(super) fn tidy(entry: &Path) -> io::Result<Left> {
     Ok(left)
 }
 
-/// Names in a folder, in order; none if it is not there.
+/// Names in a folder, in order; none if it is not there. No link is followed: scripts may have put one in its place.
 fn items(folder: &Path) -> io::Result<Vec<String>> {
+    if folder.symlink_metadata().is_ok_and(|it| it.is_symlink()) {
+        return Ok(vec![]);
+    }
     let found = match fs::read_dir(folder) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(vec![]),
@@ -137,7 +141,9 @@ fn remove_empty(folder: &Path) -> io::Result<()> {
         Err(error)
             if !matches!(
                 error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::DirectoryNotEmpty
+                    | io::ErrorKind::NotADirectory
             ) =>
         {
             Err(error)

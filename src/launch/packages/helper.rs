@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,8 @@ use futures_util::StreamExt;
 use tokio_process_stream::{Item, ProcessChunkStream};
 
 use super::command_error::CommandError;
-use crate::launch::{CommandGroup, CommandLine};
+use super::manifest::write_anew;
+use crate::launch::{CommandGroup, CommandLine, Confinement, InstallGroup};
 
 /// How much of what a command prints is kept, in bytes.
 const MAX_OUTPUT: usize = 64 * 1024;
@@ -31,6 +33,10 @@ pub(super) struct Helper<'a> {
     pub(super) lock: &'a File,
     /// How long one command may take; then it is killed with everything it started.
     pub(super) timeout: Duration,
+    /// What commands are kept to; `None`: they may what stdiopool may.
+    pub(super) confinement: Option<Confinement>,
+    /// The control group that they are in.
+    pub(super) group: Option<&'a dyn InstallGroup>,
 }
 
 impl Helper<'_> {
@@ -52,21 +58,61 @@ impl Helper<'_> {
             env: Some(self.env),
             dir: Some(self.dir),
             stdin: Some(self.lock.try_clone().map_err(cannot)?),
+            confinement: self.confinement.as_ref(),
         };
         let mut running = CommandGroup::start(line).map_err(cannot)?;
         let command = || format!("`{program} {}`", args.first().copied().unwrap_or_default());
         let printed = output(running.output(), &command);
         match tokio::time::timeout(self.timeout, printed).await {
-            Ok(printed) => printed,
+            Ok(printed) => printed.map_err(|failed| self.told(failed)),
             Err(_elapsed) => Err(CommandError::TooLong {
                 command: command(),
                 timeout: self.timeout,
             }),
         }
     }
+
+    /// A failure, with what of the sandbox may be why.
+    fn told(&self, failed: CommandError) -> CommandError {
+        let failed = Box::new(failed);
+        if let Some(limit) = self.group.and_then(|group| group.reached()) {
+            return CommandError::Limited { failed, limit };
+        }
+        match self.confinement.is_some() && is_denial(&failed.to_string()) {
+            true => CommandError::Denied { failed },
+            false => *failed,
+        }
+    }
+}
+
+/// Whether the system's refusal is in what a command said: in words (strerror(3)), or as Node and Python name it.
+fn is_denial(said: &str) -> bool {
+    let denials = [
+        "EACCES",
+        "EPERM",
+        "EROFS",
+        "ermission denied",
+        "ot permitted",
+        "ead-only file system",
+        "os error 13",
+    ];
+    denials.iter().any(|denial| said.contains(denial))
 }
 
 impl Helper<'_> {
+    /// Writes a file into the folder in which commands run, for these to read and write.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn write(&self, name: &str, text: &str) -> io::Result<()> {
+        let path = self.dir.join(name);
+        write_anew(&path, text.as_bytes())?;
+        match self.confinement.as_ref().and_then(|it| it.user) {
+            Some(user) => std::os::unix::fs::lchown(&path, Some(user), Some(user)),
+            None => Ok(()),
+        }
+    }
+
     /// Runs a command that answers a question, and returns what it printed on stdout, without the blanks around it.
     ///
     /// # Errors
@@ -101,6 +147,9 @@ fn reason(complaint: &str) -> String {
         said.map(|said| said.trim().to_owned())
     };
     let errors: Vec<String> = lines().filter_map(of_npm).collect();
+    if let Some(script) = failed_script(&errors) {
+        return beginning(script);
+    }
     let code = errors.iter().find_map(|line| line.strip_prefix("code "));
     let first = errors
         .iter()
@@ -113,12 +162,30 @@ fn reason(complaint: &str) -> String {
             lines().filter(is_said).collect::<Vec<_>>().join(" ")
         }
     };
-    let end = whole
-        .char_indices()
-        .map(|(at, c)| at + c.len_utf8())
-        .take_while(|end| *end <= QUOTED)
-        .last();
-    whole[..end.unwrap_or(0)].to_owned()
+    beginning(whole)
+}
+
+/// As much of a text as is quoted.
+fn beginning(mut text: String) -> String {
+    let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
+    let end = ends.take_while(|end| *end <= QUOTED).last();
+    text.truncate(end.unwrap_or(0));
+    text
+}
+
+/// Of npm's errors about an install script: whose it was, and what it said.
+fn failed_script(errors: &[String]) -> Option<String> {
+    let path = errors.iter().find_map(|line| line.strip_prefix("path "))?;
+    let at = errors.iter().position(|line| line == "command failed")?;
+    let (command, said) = errors.get(at + 1..)?.split_first()?;
+    let command = command.strip_prefix("command ").unwrap_or(command);
+    let package = path.rsplit("node_modules/").next().unwrap_or(path);
+    let said = said.iter().filter(|line| !line.is_empty());
+    let said: Vec<&str> = said.map(String::as_str).collect();
+    Some(format!(
+        "the install script of {package}, `{command}`: {}",
+        said.join(" ")
+    ))
 }
 
 /// What the command prints until it has ended; `command` names it in errors.
@@ -175,6 +242,11 @@ mod tests {
             reason(of_uv),
             "× No solution found: ╰─▶ Because a is not there"
         );
+        let of_script = "npm error code 7\nnpm error path /x/node_modules/@a/b\nnpm error command failed\nnpm error command sh -c node x.js\nnpm error EACCES: /y\nnpm error A complete log\n";
+        assert_eq!(
+            reason(of_script),
+            "the install script of @a/b, `sh -c node x.js`: EACCES: /y A complete log"
+        );
         assert_eq!(reason(&"ä".repeat(QUOTED)).len(), QUOTED);
         assert_eq!(reason(""), "");
     }
@@ -188,6 +260,8 @@ mod tests {
             dir: Path::new("/"),
             lock: &lock,
             timeout: Duration::from_secs(60),
+            confinement: None,
+            group: None,
         };
         let said = helper.answer("echo", &["", " x "]).await;
         assert_eq!(said.expect("an answer"), "x");

@@ -3,23 +3,27 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::Flock;
 use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
 
 use super::cache::{About, Cache, Reference};
 use super::downloads::{self, Left};
 use super::helper::Helper;
 use super::install_error::InstallError;
-use super::manifest::{ABOUT, Manifest, ManifestError, hex};
+use super::manifest::{ABOUT, Manifest, ManifestError, hex, write_anew};
+use super::node::Run;
 use super::pins::Pins;
+use super::place::InstallPlace;
 use super::scripts::{self, Scripts, Unscripted};
-use super::{node, python};
+use super::{node, python, seed};
 use crate::fields;
-use crate::launch::line::{Entry, PackageRun, Recipe};
+use crate::launch::line::{Entry, NodeLauncher, PackageRun, Recipe};
+use crate::launch::{is_of_npm, is_one_variable};
 
 /// First node with a compile cache that a variable turns on (nodejs.org/api/cli.html).
 const COMPILE_CACHE_SINCE: (u32, u32) = (22, 1);
@@ -169,6 +173,7 @@ pub async fn install(
         allowed,
         lock,
         tell,
+        place: OnceCell::new(),
     };
     if !anew
         && let Some(reference) = cache.reference(&id)
@@ -227,6 +232,8 @@ struct Job<'a> {
     allowed: Option<String>,
     lock: Flock<File>,
     tell: &'a (dyn Fn(Stage) + Send + Sync),
+    /// Where code of packages is run, from when it is.
+    place: OnceCell<InstallPlace>,
 }
 
 impl Job<'_> {
@@ -256,7 +263,13 @@ impl Job<'_> {
                     options,
                     ..
                 },
-            ) => python::resolve(&helper, requirements, options, &runtime).await?,
+            ) => {
+                // Of a package that is not built, its build says what it needs.
+                let place = self.place().await?;
+                let env = self.python_env(place)?;
+                let helper = place.helper(staging.path(), &env, &self.lock)?;
+                python::resolve(&helper, requirements, options, &runtime).await?
+            }
         };
         let version = version(recipe, &lock_file)?;
         let scripts = self.scripts(&helper, &lock_file).await?;
@@ -359,7 +372,7 @@ impl Job<'_> {
         };
         // Last, so that what it stands in is whole.
         let path = dir.join(ABOUT);
-        let write = || std::fs::write(&path, serde_json::to_vec(&about)?);
+        let write = || write_anew(&path, &serde_json::to_vec(&about)?);
         write().map_err(InstallError::file(path.clone(), "written"))?;
         Ok(self.cache.seal(entry)?)
     }
@@ -367,7 +380,7 @@ impl Job<'_> {
     /// Installs into a folder; says which install scripts did not run, and what those that did have left.
     async fn install_into(
         &self,
-        dir: &std::path::Path,
+        dir: &Path,
         MadeFrom {
             runtime,
             lock_file,
@@ -377,28 +390,109 @@ impl Job<'_> {
         match &self.request.recipe {
             Recipe::Npm { launcher, .. } => {
                 let lock = node::parse(lock_file)?;
-                if scripts::wanted(&lock).is_empty() {
-                    node::install(&self.helper(dir), lock_file, *launcher, scripts).await?;
-                    return Ok((None, Left::default()));
+                let is_plain = scripts::wanted(&lock).is_empty() || !scripts.may_run();
+                if is_plain && !seed::is_built_when_fetched(&lock) {
+                    let helper = self.helper(dir);
+                    node::install(&helper, lock_file, *launcher, scripts, Run::Nothing).await?;
+                    let unscripted = scripts.not_run(&helper, &lock).await;
+                    return Ok((unscripted, Left::default()));
                 }
-                let mut env = (*self.request.env).clone();
-                downloads::set_places(&mut env, dir).map_err(InstallError::NotKept)?;
-                let helper = Helper {
-                    env: &env,
-                    dir,
-                    lock: &self.lock,
-                    timeout: self.cache.timeout(),
-                };
-                node::install(&helper, lock_file, *launcher, scripts).await?;
-                let unscripted = scripts.not_run(&helper, &lock).await;
-                let left = downloads::tidy(dir).map_err(InstallError::NotKept)?;
-                Ok((unscripted, left))
+                self.install_with_scripts(dir, lock_file, *launcher, scripts)
+                    .await
             }
             Recipe::PyPi { options, .. } => {
-                python::install(&self.helper(dir), lock_file, options, runtime).await?;
+                let place = self.place().await?;
+                let env = self.python_env(place)?;
+                let helper = place.helper(dir, &env, &self.lock)?;
+                python::install(&helper, lock_file, options, runtime).await?;
+                place.take_back(dir)?;
                 Ok((None, Left::default()))
             }
         }
+    }
+
+    /// Installs packages of npm into a folder, and runs their scripts: apart, with the tarballs at hand that were fetched before, so that no
+    /// script comes to the cache that all installs share, or sees what is said to the registry. npm runs what it fetches from git
+    /// when it fetches it, so that it fetches all in there then.
+    async fn install_with_scripts(
+        &self,
+        dir: &Path,
+        lock_file: &str,
+        launcher: NodeLauncher,
+        scripts: &Scripts,
+    ) -> Result<(Option<Unscripted>, Left), InstallError> {
+        let lock = node::parse(lock_file)?;
+        let place = self.place().await?;
+        let mut env = (*self.request.env).clone();
+        downloads::set_places(&mut env, dir).map_err(InstallError::NotKept)?;
+        place.set_folders(&mut env, true);
+        let is_fetched = !seed::is_built_when_fetched(&lock);
+        if is_fetched {
+            let staging = self.cache.workspace()?;
+            let helper = self.helper(staging.path());
+            node::install(&helper, lock_file, launcher, scripts, Run::Nothing).await?;
+            let (from, to) = (self.cache.downloads("npm"), place.downloads("npm"));
+            let copied = seed::copy_content(&lock, &from, &to);
+            copied.map_err(InstallError::file(to, "filled"))?;
+            seed::keep_from_scripts(&mut env);
+        }
+        let name = "npm_config_userconfig";
+        let named = env.iter().find(|(it, _)| is_one_variable(it, name));
+        if let Some(path) = named.map(|(_, path)| PathBuf::from(path)) {
+            env.retain(|it, _| !is_one_variable(it, name));
+            if let Ok(text) = std::fs::read_to_string(&path) {
+                let text = match is_fetched {
+                    true => seed::without_credentials(&text),
+                    false => text,
+                };
+                let own = place.settings("npmrc");
+                std::fs::write(&own, text).map_err(InstallError::file(own.clone(), "written"))?;
+                env.insert(name.to_owned(), own.display().to_string());
+            }
+        }
+        let helper = place.helper(dir, &env, &self.lock)?;
+        let run = match scripts.may_run() {
+            true => Run::Scripts,
+            false => Run::Nothing,
+        };
+        node::install(&helper, lock_file, launcher, scripts, run).await?;
+        let unscripted = scripts.not_run(&helper, &lock).await;
+        place.take_back(dir)?;
+        let left = downloads::tidy(dir).map_err(InstallError::NotKept)?;
+        Ok((unscripted, left))
+    }
+
+    /// Where code of packages is run.
+    async fn place(&self) -> Result<&InstallPlace, InstallError> {
+        let place = self.place.get_or_try_init(|| InstallPlace::new(self.cache));
+        Ok(place.await?)
+    }
+
+    /// The environment of uv where it runs code of packages.
+    fn python_env(&self, place: &InstallPlace) -> Result<BTreeMap<String, String>, InstallError> {
+        let mut env = (*self.request.env).clone();
+        place.set_folders(&mut env, false);
+        env.retain(|name, _| !is_of_npm(name));
+        // Where none is installed, uv looks into folders above that its user may not pass.
+        let pythons = "UV_PYTHON_INSTALL_DIR";
+        if env
+            .get(pythons)
+            .is_some_and(|path| !Path::new(path).is_dir())
+        {
+            let own = place.downloads("uv-python").display().to_string();
+            env.insert(pythons.to_owned(), own);
+        }
+        if let Some(path) = env.get("UV_CONFIG_FILE").map(PathBuf::from)
+            && !place.may_read(&path)
+        {
+            let own = place.settings("uv.toml");
+            // From the second command on it is there, or what a build has put in its place, which is not followed.
+            if own.symlink_metadata().is_err() {
+                std::fs::copy(&path, &own).map_err(InstallError::file(path, "read"))?;
+            }
+            env.insert("UV_CONFIG_FILE".to_owned(), own.display().to_string());
+        }
+        Ok(env)
     }
 
     /// What the packages are installed for: other native parts, other bytecode.
@@ -448,12 +542,14 @@ impl Job<'_> {
         })
     }
 
-    fn helper<'h>(&'h self, dir: &'h std::path::Path) -> Helper<'h> {
+    fn helper<'h>(&'h self, dir: &'h Path) -> Helper<'h> {
         Helper {
             env: &self.request.env,
             dir,
             lock: &self.lock,
             timeout: self.cache.timeout(),
+            confinement: None,
+            group: None,
         }
     }
 }

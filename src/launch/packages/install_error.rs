@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::cache::CacheError;
 use super::command_error::CommandError;
 use super::manifest::ManifestError;
+use crate::folders::OwnerError;
 
 /// The variable that has npm take packages from git.
 const ALLOWS_GIT: &str = "npm_config_allow_git";
@@ -101,6 +102,12 @@ pub enum InstallError {
     /// What install scripts leave cannot be put where it is kept.
     #[error("what its scripts leave cannot be kept: {0}")]
     NotKept(#[source] io::Error),
+    /// A folder cannot be given to the user of an install, or taken back.
+    #[error(transparent)]
+    NotGiven(OwnerError),
+    /// A script has linked files of others into the package.
+    #[error("{0} of the files that it installed have names elsewhere too")]
+    NamedElsewhere(usize),
     /// A lock file has no version of a package.
     #[error("its {list} of `{package}`")]
     NoVersion {

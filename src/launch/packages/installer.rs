@@ -18,6 +18,7 @@ use tracing::{Instrument, Span};
 use super::cache::{Cache, CacheError};
 use super::install::{Installation, Request, Stage, check, install};
 use super::install_queue::{InstallQueue, Requesters};
+use super::install_sandbox::InstallSandbox;
 use super::manifest::ManifestError;
 use super::pins::Pins;
 use super::refusal::{masked, refusal};
@@ -223,6 +224,13 @@ impl Installer {
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         })
+    }
+
+    /// Keeps installs apart with that.
+    #[must_use]
+    pub fn with_sandbox(mut self, sandbox: InstallSandbox) -> Self {
+        self.cache = self.cache.with_sandbox(sandbox);
+        self
     }
 
     /// The slot of a request; `None` when there are too many.

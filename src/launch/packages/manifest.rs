@@ -2,8 +2,8 @@
 //! changed is noticed.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -144,7 +144,7 @@ impl Manifest {
     /// When it cannot be written.
     pub(super) fn write(&self, entry: &Path) -> io::Result<String> {
         let text = serde_json::to_vec(self)?;
-        std::fs::write(entry.join(MANIFEST), &text)?;
+        write_anew(&entry.join(MANIFEST), &text)?;
         Ok(hex(&Sha256::digest(&text)))
     }
 
@@ -194,6 +194,21 @@ impl Manifest {
             named: differing[..differing.len().min(NAMED)].join(", "),
         })
     }
+}
+
+/// Writes a file into an entry, in place of what its scripts may have put there.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn write_anew(path: &Path, text: &[u8]) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Follows no link, and takes nothing for its own.
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).open(path)?;
+    file.write_all(text)
 }
 
 /// Whether one thing is as it was listed. Read permissions are no part of that: entries are opened to workers' users when

@@ -13,7 +13,8 @@
 //!  │   ├─ manifest.json         every file and its digest
 //!  │   └─ entry.json            written last: the installation is whole; then all is read-only
 //!  ├─ locks/NAME                one holder each, also across processes
-//!  ├─ downloads/                caches of npm and uv
+//!  ├─ downloads/                caches of npm and uv, which no code of packages writes
+//!  ├─ tmp/                      places of installs that run code of packages: HOME, TMPDIR, caches
 //!  └─ home/                     HOME of installs without scripts
 //!
 //!  Unknown ──ensure──▶ Installing ──▶ Installed ──refresh, another version──▶ Installed
@@ -22,7 +23,8 @@
 //!
 //! Invariants: an entry never changes once it is whole, and is compared with its manifest before it is first used and
 //! when a start from it fails, and before each start where workers may write to it (`seals`); workers run from a private view of it ([`view`]), never from the entry itself; two requests that resolve to the same lock
-//! file share it; a request is installed by one process at a time; what fails is run as written.
+//! file share it; a request is installed by one process at a time; code of packages runs apart ([`place`]), and nothing of it is left when its entry is
+//! looked at; what fails is run as written.
 //!
 //! This module deliberately knows no registry: npm and uv are asked, under the user's own configuration.
 
@@ -36,17 +38,20 @@ mod helper;
 mod install;
 mod install_error;
 mod install_queue;
+mod install_sandbox;
 mod installer;
 mod lock;
 mod manifest;
 mod mode;
 mod node;
 mod pins;
+mod place;
 mod python;
 mod python_name;
 mod refusal;
 mod scripts;
 mod seals;
+mod seed;
 pub mod view;
 mod workspace;
 pub mod written;
@@ -56,6 +61,7 @@ pub use command_error::CommandError;
 pub use downloads::{Downloaded, Left};
 pub use install::{Installation, Outcome, Request, Stage, install};
 pub use install_error::{InstallError, PinsError};
+pub use install_sandbox::InstallSandbox;
 pub use installer::{InstallEvent, InstallEventSink, Installed, Installer, Slot, State};
 pub use manifest::ManifestError;
 pub use pins::Pins;

@@ -13,7 +13,8 @@ pub(super) fn set_mode(path: &Path, change: impl FnOnce(u32) -> u32) -> io::Resu
 /// The mode of something that everyone may read, and nobody write; and execute, or pass, if its owner may.
 pub(super) fn read_only(mode: u32) -> u32 {
     let run = if mode & 0o100 == 0 { 0 } else { 0o111 };
-    (mode & !0o333) | 0o444 | run
+    // Neither is it run as its owner, whoever made it.
+    (mode & !0o7333) | 0o444 | run
 }
 
 /// Takes the right to write in a folder and all below it from everyone, and lets everyone read it.

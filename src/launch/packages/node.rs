@@ -45,7 +45,7 @@ pub(super) async fn resolve(
         NodeLauncher::Bun => {}
     }
     let root = json!({ "name": ROOT, "version": "0.0.0", "private": true });
-    write(helper.dir, "package.json", &root.to_string())?;
+    write(helper, "package.json", &root.to_string())?;
     let specs_text: Vec<String> = specs.iter().map(ToString::to_string).collect();
     let mut args = vec!["install", "--package-lock-only", "--ignore-scripts"];
     args.extend(QUIET);
@@ -140,6 +140,15 @@ async fn newest(
     Ok(())
 }
 
+/// What `npm ci` runs of packages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Run {
+    /// Nothing, whatever they want.
+    Nothing,
+    /// Their install scripts, as far as these may.
+    Scripts,
+}
+
 /// Installs what a lock file says, with `npm ci`, which checks the digests.
 ///
 /// # Errors
@@ -149,6 +158,7 @@ pub(super) async fn install(
     lock: &str,
     launcher: NodeLauncher,
     scripts: &Scripts,
+    run: Run,
 ) -> Result<(), InstallError> {
     let parsed = parse(lock)?;
     if !launcher.runs_scripts()
@@ -161,16 +171,17 @@ pub(super) async fn install(
         "name": ROOT, "version": "0.0.0", "private": true, "dependencies": dependencies,
         "allowScripts": scripts.policy(),
     });
-    write(helper.dir, "package.json", &root.to_string())?;
-    write(
-        helper.dir,
-        "package-lock.json",
-        &without_missing(parsed).to_string(),
-    )?;
+    write(helper, "package.json", &root.to_string())?;
+    let lock = without_missing(parsed).to_string();
+    write(helper, "package-lock.json", &lock)?;
     let mut args = vec!["ci", "--prefer-offline"];
     args.extend(QUIET);
     args.extend(PLAIN);
-    args.extend(scripts.flag());
+    args.extend(match run {
+        // A tarball may have scripts that the registry does not tell of.
+        Run::Nothing => Some("--ignore-scripts"),
+        Run::Scripts => scripts.flag(),
+    });
     helper
         .run("npm", &args)
         .await
@@ -231,9 +242,9 @@ pub(super) fn parse(lock: &str) -> Result<Value, InstallError> {
     })
 }
 
-fn write(dir: &Path, name: &str, text: &str) -> Result<(), InstallError> {
-    let path = dir.join(name);
-    std::fs::write(&path, text).map_err(InstallError::file(path, "written"))
+fn write(helper: &Helper<'_>, name: &str, text: &str) -> Result<(), InstallError> {
+    let failed = InstallError::file(helper.dir.join(name), "written");
+    helper.write(name, text).map_err(failed)
 }
 
 /// The version that a package has in a lock file.

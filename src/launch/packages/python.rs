@@ -1,12 +1,14 @@
 //! Packages of PyPI: resolved to a list with digests, installed from it into a virtual environment
 //! by uv, bytecode included.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::command_error::CommandError;
 use super::helper::Helper;
 use super::install_error::InstallError;
 use super::python_name::normalized;
+use crate::folders;
 use crate::launch::line::{Entry, PythonLauncher, Requirement};
 
 /// The interpreter that is meant, as a path. One that is asked for and not there is installed, as
@@ -51,13 +53,9 @@ pub(super) async fn resolve(
     interpreter: &str,
 ) -> Result<String, InstallError> {
     let lines: String = requirements.iter().map(|one| format!("{one}\n")).collect();
-    let write = |name: &str, text: &str| {
-        let path = helper.dir.join(name);
-        std::fs::write(&path, text).map_err(InstallError::file(path, "written"))
-    };
-    write("requirements.in", &lines)?;
+    write(helper, "requirements.in", &lines)?;
     // Like uvx, it heeds the user's configuration and no project's: the search for one ends here.
-    write("uv.toml", "")?;
+    write(helper, "uv.toml", "")?;
     let mut args = vec![
         "pip",
         "compile",
@@ -73,12 +71,19 @@ pub(super) async fn resolve(
     ];
     args.extend(options.iter().map(String::as_str));
     helper.run("uv", &args).await?;
-    let path = helper.dir.join("requirements.txt");
-    std::fs::read_to_string(&path).map_err(|source| InstallError::LeftNothing {
+    // A build may have put something else in its place.
+    let read = folders::read_plain(&helper.dir.join("requirements.txt"));
+    let text = read.and_then(|text| String::from_utf8(text).map_err(io::Error::other));
+    text.map_err(|source| InstallError::LeftNothing {
         command: "`uv pip compile`",
         file: "requirements.txt",
         source,
     })
+}
+
+fn write(helper: &Helper<'_>, name: &str, text: &str) -> Result<(), InstallError> {
+    let failed = InstallError::file(helper.dir.join(name), "written");
+    helper.write(name, text).map_err(failed)
 }
 
 /// Installs what a list says, and checks the digests.
@@ -89,8 +94,7 @@ pub(super) async fn install(
     interpreter: &str,
 ) -> Result<(), InstallError> {
     for (name, text) in [("requirements.txt", lock), ("uv.toml", "")] {
-        let path = helper.dir.join(name);
-        std::fs::write(&path, text).map_err(InstallError::file(path, "written"))?;
+        write(helper, name, text)?;
     }
     let venv = [
         "venv",

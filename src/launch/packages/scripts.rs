@@ -157,6 +157,11 @@ impl Scripts {
         }
     }
 
+    /// Whether some may run.
+    pub(super) fn may_run(&self) -> bool {
+        !matches!(self, Self::None(_))
+    }
+
     /// What `npm ci` is told of it.
     pub(super) fn flag(&self) -> Option<&'static str> {
         match self {

@@ -56,12 +56,24 @@ impl Group {
         tenant: Option<&TenantId>,
         limits: &ProcessLimits,
     ) -> io::Result<Option<Self>> {
+        match tenant {
+            Some(tenant) => Self::make_below(&format!("-{tenant}"), &worker.to_string(), limits),
+            None => Self::make_alone(&worker.to_string(), limits),
+        }
+    }
+
+    /// Makes one of that name, which no other of this process has, for what is of no tenant.
+    ///
+    /// # Errors
+    /// As [`Group::make`].
+    pub(super) fn make_alone(name: &str, limits: &ProcessLimits) -> io::Result<Option<Self>> {
+        Self::make_below(&format!(".{name}"), name, limits)
+    }
+
+    /// Makes one of that name below the one that `whose` tells from others of this process.
+    fn make_below(whose: &str, name: &str, limits: &ProcessLimits) -> io::Result<Option<Self>> {
         let found = groups();
-        let name = format!("{PREFIX}{}", std::process::id());
-        let of_tenant = match tenant {
-            Some(tenant) => format!("{name}-{tenant}"),
-            None => format!("{name}.{worker}"),
-        };
+        let of_tenant = format!("{PREFIX}{}{whose}", std::process::id());
         let mut group = Self {
             folders: vec![],
             pids: None,
@@ -70,7 +82,7 @@ impl Group {
         };
         let mut folder = |base: &Option<PathBuf>| -> io::Result<Option<PathBuf>> {
             let Some(base) = base else { return Ok(None) };
-            let folder = make_folders(found, &base.join(&of_tenant), worker)?;
+            let folder = make_folders(found, &base.join(&of_tenant), name)?;
             if !group.folders.contains(&folder) {
                 group.folders.push(folder.clone());
             }
@@ -158,7 +170,7 @@ impl Drop for Group {
 }
 
 /// Makes the group of a worker below that of its tenant; its folder.
-fn make_folders(found: &Groups, of_tenant: &Path, worker: WorkerId) -> io::Result<PathBuf> {
+fn make_folders(found: &Groups, of_tenant: &Path, name: &str) -> io::Result<PathBuf> {
     let _making = MAKING.lock();
     if !of_tenant.is_dir() {
         fs::create_dir_all(of_tenant)?;
@@ -173,7 +185,7 @@ fn make_folders(found: &Groups, of_tenant: &Path, worker: WorkerId) -> io::Resul
             }
         }
     }
-    let folder = of_tenant.join(worker.to_string());
+    let folder = of_tenant.join(name);
     fs::create_dir_all(&folder)?;
     Ok(folder)
 }

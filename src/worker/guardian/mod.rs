@@ -29,6 +29,7 @@
 //! Not done here: pipes, framing and deadlines (the supervisor's side). A worker that runs as stdiopool's own user, without a
 //! domain, can kill the guardian, which costs all workers their lives.
 
+mod command;
 mod connection;
 mod control;
 mod domain;
@@ -60,6 +61,7 @@ pub(crate) use handle::Launched;
 pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
 
+pub(crate) use command::{CommandWalls, enter_walls};
 pub(crate) use filter::FAMILIES;
 #[cfg(test)]
 pub(crate) use filter::FORBIDDEN;

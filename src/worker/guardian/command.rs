@@ -1,0 +1,64 @@
+//! What is set for a command of stdiopool's own that runs code of others, as for a worker's leader: the guardian has no part in it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::sys::prctl::set_no_new_privs;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::chdir;
+
+use super::domain::{self, Domains};
+use super::identity;
+use super::mounts::{self, Mount, Mounts};
+
+/// What a command is to be kept to.
+#[derive(Debug)]
+pub(crate) struct CommandWalls<'a> {
+    /// Files of control groups by which it enters them.
+    pub(crate) groups: &'a [PathBuf],
+    /// What it sees of the file system otherwise, what is above first.
+    pub(crate) mounts: Vec<Mount>,
+    /// The user that it becomes, and how many processes and threads that one may have.
+    pub(crate) user: Option<(u32, u64)>,
+    /// Where it may write, as far as the kernel has Landlock.
+    pub(crate) writable: Vec<PathBuf>,
+    /// Its working directory.
+    pub(crate) dir: Option<&'a Path>,
+}
+
+/// Puts this process, which has one thread, behind these walls, for good. The order is that of a worker's start (`spawn.rs`).
+///
+/// # Errors
+/// When the kernel refuses a step, which the error names: then the process must not go on.
+pub(crate) fn enter_walls(walls: CommandWalls<'_>) -> io::Result<()> {
+    for group in walls.groups {
+        // 0 is whoever writes it.
+        step("its control group", std::fs::write(group, "0"))?;
+    }
+    let mounts = Mounts::new(walls.mounts, walls.user.is_none());
+    step("hiding folders", mounts.apply())?;
+    if let Some((user, max_processes)) = walls.user {
+        mounts::hide_processes();
+        step("its limits", limit(Resource::RLIMIT_NPROC, max_processes))?;
+        step("becoming its user", identity::become_user(user))?;
+    }
+    step("its limits", limit(Resource::RLIMIT_CORE, 0))?;
+    step("its privileges", set_no_new_privs().map_err(Into::into))?;
+    let writable = (domain::domains() != Domains::None).then_some(walls.writable);
+    step("Landlock", domain::enter(writable))?;
+    match walls.dir {
+        // The folder in which it stands is that of before the mounts, from which `..` leads around them.
+        Some(dir) => step("its folder", chdir(dir).map_err(Into::into)),
+        None => Ok(()),
+    }
+}
+
+fn step(what: &str, done: io::Result<()>) -> io::Result<()> {
+    done.map_err(|error| io::Error::new(error.kind(), format!("{what}: {error}")))
+}
+
+fn limit(resource: Resource, most: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(resource)?;
+    let most = most.min(hard);
+    Ok(setrlimit(resource, most, most)?)
+}
