@@ -39,9 +39,9 @@ pub use accounts::{
 };
 pub use model::{
     CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError, LimitsInForce,
-    LogLine, MAX_CONFIGURATIONS, OpenConfiguration, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT,
-    RuleCheck, ServerRow, SessionRow, StartCounts, Status, SupervisorState, TenantRow,
-    WorkerCounts, WorkerRow,
+    LogLine, MAX_CONFIGURATIONS, MAX_OBSERVED, ObservedServer, OpenConfiguration,
+    REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck, ServerRow, SessionRow, StartCounts, Status,
+    SupervisorState, TenantRow, WorkerCounts, WorkerRow,
 };
 pub use router::{AdminError, Options, router};
 pub use supervisor::{EventFollow, LogFollow, Reload, Supervisor};

@@ -291,7 +291,35 @@ pub struct ServerRow {
     /// The last thing that went wrong with the server, whenever that was.
     #[serde(default)]
     pub last_error: Option<LastError>,
+    /// What "strict" would have refused it; none unless its `sandbox` is "observe".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed: Option<ObservedServer>,
 }
+
+/// What a server with `sandbox = "observe"` did since the supervisor started that "strict", with its keys, would have refused.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ObservedServer {
+    /// Paths to add to its `readable`, at most [`MAX_OBSERVED`].
+    pub readable: Vec<String>,
+    /// How many paths there are to add to its `readable`.
+    pub readable_total: usize,
+    /// Paths to add to its `writable`, at most [`MAX_OBSERVED`].
+    pub writable: Vec<String>,
+    /// How many paths there are to add to its `writable`.
+    pub writable_total: usize,
+    /// What no key gives it, a sentence each.
+    pub notes: Vec<String>,
+}
+
+impl ObservedServer {
+    /// Whether "strict" would have refused it nothing.
+    pub fn is_empty(&self) -> bool {
+        self.readable.is_empty() && self.writable.is_empty() && self.notes.is_empty()
+    }
+}
+
+/// Most paths of an observed server that are shown of each kind.
+pub const MAX_OBSERVED: usize = 32;
 
 /// Most configurations of a server that are shown with their errors.
 pub const MAX_CONFIGURATIONS: usize = 32;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::client::{AdminArgs, AdminClient};
 use super::error::CliError;
+use super::observed;
 use super::output;
 use super::sse;
 use crate::admin::{EndedRow, LogLine, ServerRow, WorkerRow};
@@ -76,8 +77,17 @@ impl LogsArgs {
         }
         // Behind its lines: how it ended is what one who looks at its end wants to know.
         let ended: Vec<EndedRow> = client.get("api/v1/ended").await?;
-        if let Some(row) = ended.iter().rfind(|row| row.id == worker) {
+        let ended = ended.iter().rfind(|row| row.id == worker);
+        if let Some(row) = ended {
             output::notice(&row.sentence());
+        }
+        let live: Vec<WorkerRow> = client.get("api/v1/workers").await?;
+        let live = live.iter().find(|row| row.id == worker);
+        let server = ended.map(|row| &row.server).or(live.map(|row| &row.server));
+        let servers: Vec<ServerRow> = client.get("api/v1/servers").await?;
+        let row = servers.iter().find(|row| Some(&row.name) == server);
+        if let Some(said) = row.and_then(observed::details) {
+            output::notice(&said);
         }
         Ok(())
     }

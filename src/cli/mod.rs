@@ -33,6 +33,7 @@ mod explain;
 mod logs;
 mod mcp;
 mod oauth;
+mod observed;
 mod output;
 mod prefetch;
 mod profile;

@@ -7,9 +7,10 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::AdminArgs;
+use super::observed;
 use super::output;
 use super::table::{self, Align};
-use crate::admin::{EndedRow, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, WorkerRow};
+use crate::admin::{EndedRow, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, ServerRow, WorkerRow};
 use crate::counted::counted;
 
 /// How long ago a worker may have failed to be shown unasked, in seconds.
@@ -78,6 +79,10 @@ impl PsArgs {
         }
         if let Some(notice) = not_shown(&ended, hidden) {
             output::notice(&notice);
+        }
+        let servers: Vec<ServerRow> = client.get("api/v1/servers").await?;
+        for said in servers.iter().filter_map(observed::summary) {
+            output::notice(&said);
         }
         Ok(())
     }

@@ -15,8 +15,8 @@ use crate::config::{Auth, AuthMode, Config, Isolation, Policy};
 use crate::egress::Network;
 use crate::ids::{ServerName, TenantId};
 use crate::profile::Record;
-use crate::store::{ProfileSlot, users_of_installs};
-use crate::tenancy::users_of_host;
+use crate::store::{AccountRows, DatabaseError, ProfileSlot, tenant_rows, users_of_installs};
+use crate::tenancy::{TenantSettings, users_of_host};
 
 /// How long the worker is kept that is recorded, however little it has to do.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -25,6 +25,8 @@ const KEPT: Duration = Duration::from_secs(24 * 3600);
 pub struct Profiling {
     /// What is served.
     pub config: Config,
+    /// What the state folder that is served otherwise has of the tenant.
+    pub accounts: AccountRows,
     /// The record of what the profiled server does.
     pub record: Arc<Record>,
     /// Ends it, in good order.
@@ -34,10 +36,15 @@ pub struct Profiling {
 
 impl Profiling {
     /// A server of that config; the receiver gets the address of its front door once clients are taken on there.
-    pub fn new(config: Config, record: Arc<Record>) -> (Self, oneshot::Receiver<SocketAddr>) {
+    pub fn new(
+        config: Config,
+        accounts: AccountRows,
+        record: Arc<Record>,
+    ) -> (Self, oneshot::Receiver<SocketAddr>) {
         let (started, address) = oneshot::channel();
         let profiling = Self {
             config,
+            accounts,
             record,
             stop: CancellationToken::new(),
             started: Mutex::new(Some(started)),
@@ -59,8 +66,33 @@ impl fmt::Debug for Profiling {
     }
 }
 
+/// What the state folder has of a tenant for a server that is profiled: its settings for that server, if it is a tenant of the store, and its
+/// secrets, sealed.
+///
+/// # Errors
+/// [`DatabaseError`] when there is a state that cannot be read.
+pub fn accounts_of_profile(
+    config: &Config,
+    name: &ServerName,
+    tenant: &TenantId,
+) -> Result<AccountRows, DatabaseError> {
+    let mut rows = tenant_rows(&config.state.dir, tenant.as_str())?;
+    for row in &mut rows.tenants {
+        // What cannot be read is told by whoever takes it into the config.
+        let settings = serde_json::from_str::<TenantSettings>(&row.settings);
+        let only = settings.and_then(|mut settings| {
+            settings.config.retain(|server, _| server == name.as_str());
+            serde_json::to_string(&settings)
+        });
+        if let Ok(settings) = only {
+            row.settings = settings;
+        }
+    }
+    Ok(rows)
+}
+
 /// The config under which a server is profiled, at that place: of `config`, that server and what the tenant has for it. Whoever reaches the
-/// address is let in, as that tenant; nothing is kept.
+/// address is let in, as that tenant; nothing is kept. The key of stored secrets is there if `accounts` has some.
 ///
 /// # Errors
 /// When the system has no random numbers for the token of the admin API.
@@ -68,7 +100,7 @@ pub fn config_of_profile(
     config: &Config,
     name: &ServerName,
     tenant: &TenantId,
-    slot: &ProfileSlot,
+    (slot, accounts): (&ProfileSlot, &AccountRows),
     listen: Option<SocketAddr>,
 ) -> Result<Config, getrandom::Error> {
     let mut config = config.clone();
@@ -114,7 +146,9 @@ pub fn config_of_profile(
     config.pool.hibernate_after = None;
     config.pool.idle_timeout = KEPT;
     config.state.dir = slot.folder().to_owned();
-    config.state.key = None;
+    if accounts.secrets.is_empty() {
+        config.state.key = None;
+    }
     config.state.secrets_refresh = None;
     if let Some(users) = slot.users() {
         let of_host = users_of_host(&config).ok();

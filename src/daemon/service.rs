@@ -60,7 +60,12 @@ impl Kept {
         // One command is hosted for the moment: its folder goes with it.
         let opened = match &options.source {
             Source::Command(_) => None,
-            Source::File(_) | Source::Profile(_) => Some(OpenedState::open(state)?),
+            Source::File(_) => Some(OpenedState::open(state)?),
+            Source::Profile(profiling) => {
+                let mut opened = OpenedState::open(state)?;
+                opened.account_rows = profiling.accounts.clone();
+                Some(opened)
+            }
         };
         let audit = audit(config, opened.as_ref())?;
         let accounts = match &opened {

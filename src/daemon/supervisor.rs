@@ -9,6 +9,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
+use super::observed::observed;
 use super::reload::Reloader;
 use crate::admin::{
     Accounting, Act, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint, LimitsInForce,
@@ -239,7 +240,8 @@ impl Supervisor for Running {
 
     fn servers(&self) -> Vec<ServerRow> {
         let snapshot = self.gateway.workers().pool().snapshot();
-        let config = Arc::clone(&self.gateway.runtime_config().config);
+        let runtime = self.gateway.runtime_config();
+        let config = Arc::clone(&runtime.config);
         let mut sessions: HashMap<_, usize> = HashMap::new();
         for session in self.gateway.sessions().all() {
             *sessions.entry(session.server.clone()).or_default() += 1;
@@ -285,6 +287,7 @@ impl Supervisor for Running {
                     })
                     .collect(),
                 last_error: self.events.ended.last_error(name),
+                observed: observed(runtime.resolver.records(), name, server),
             }
         };
         config.servers.iter().map(row).collect()

@@ -263,6 +263,11 @@ impl RecordBook {
         self.of_all.is_some()
     }
 
+    /// The record of a server that is recorded by itself; `None` for one of which nothing was recorded yet.
+    pub fn existing(&self, server: &ServerName) -> Option<Arc<Record>> {
+        self.of_servers.lock().get(server).map(Arc::clone)
+    }
+
     /// The record of a server.
     pub fn of(&self, server: &ServerName) -> Arc<Record> {
         if let Some(record) = &self.of_all {

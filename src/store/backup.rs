@@ -6,7 +6,7 @@ use std::time::Duration;
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 
-use super::database::{self, DatabaseError, told};
+use super::database::{self, DatabaseError, open_to_read as open, told};
 use super::state_dir::StateDir;
 
 /// Pages that are copied without a pause, so that writers get the lock in between.
@@ -40,14 +40,6 @@ pub fn backup(dir: &Path, to: &Path) -> Result<(), DatabaseError> {
         let _removed = std::fs::remove_file(to);
     }
     copied
-}
-
-fn open(path: &Path) -> Result<Connection, DatabaseError> {
-    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
-    let opened = opened.map_err(|error| told(path, error))?;
-    let waits = opened.busy_timeout(Duration::from_secs(5));
-    waits.map_err(|error| told(path, error))?;
-    Ok(opened)
 }
 
 fn copy(source: &Connection, to: &Path) -> Result<(), DatabaseError> {

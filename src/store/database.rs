@@ -184,6 +184,15 @@ pub(super) fn check(path: &Path) -> Result<(), DatabaseError> {
     Ok(())
 }
 
+/// Opens a database that another process may have, to read it alone.
+pub(super) fn open_to_read(path: &Path) -> Result<Connection, DatabaseError> {
+    let told = |error| told(path, error);
+    let opened = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+    let opened = opened.map_err(told)?;
+    opened.busy_timeout(BUSY_TIMEOUT).map_err(told)?;
+    Ok(opened)
+}
+
 /// Puts what is in its journal into the file, and removes the journal. Nobody else may use it; who is
 /// about to close it is waited for.
 pub(super) fn fold_journal(path: &Path) -> Result<(), DatabaseError> {

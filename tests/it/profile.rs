@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::support::{BINARY, Stdiopool, eventually, open_folder, until};
+use super::support::{BINARY, Stdiopool, eventually, open_folder, private_file, until};
 
 /// A user that nobody is here.
 const USER: u32 = 2_100_900_001;
@@ -290,4 +290,74 @@ async fn an_observed_server_is_refused_nothing_and_what_strict_would_refuse_is_t
         assert!(log.contains(part), "{part}: {log}");
     }
     assert_eq!(log.matches(&outside.at("in/read.txt")).count(), 1, "{log}");
+    // And whoever looks at its workers sees that it is observed, and the keys that are missing.
+    let said = |args: &[&str]| {
+        let output = pool.command(args).output().expect("runs");
+        succeeded(&output);
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let ps = said(&["ps"]);
+    for part in [
+        "`reach` is observed",
+        "for its `readable`",
+        "what no key gives",
+        "stdiopool logs --server reach",
+    ] {
+        assert!(ps.contains(part), "{part}: {ps}");
+    }
+    let logs = said(&["logs", "--server", "reach"]);
+    for part in [
+        format!("add to `readable`: {}", outside.at("in/read.txt")),
+        "mount (1x)".to_owned(),
+    ] {
+        assert!(logs.contains(&part), "{part}: {logs}");
+    }
+    assert!(!logs.contains("add to `writable`"), "{logs}");
+    let servers = pool.admin_json("/api/v1/servers").await;
+    let readable = &servers[0]["observed"]["readable"];
+    assert!(
+        sorted(readable).contains(&outside.at("in/read.txt")),
+        "{servers}"
+    );
+}
+
+#[tokio::test]
+async fn a_tenant_of_the_store_is_profiled_with_its_settings_and_secrets() {
+    let outside = Outside::new();
+    let dir = open_folder().expect("a folder");
+    private_file(&dir.path().join("state.key"), "01".repeat(32));
+    let (write, port) = (outside.at("out"), outside.port);
+    let server = format!(
+        "key = {{ file = \"state.key\" }}\n[servers.reach]\ncommand = \"python3\"\nargs = [\"{FIXTURES}/reaching.py\"]\nenv = {{ READ = \"${{config.read}}\", WRITE = {write:?}, HOST = \"${{secret.host}}\", PORT = \"{port}\" }}\n"
+    );
+    Stdiopool::write_config(dir.path(), "[auth]\nmode = \"token\"\n", &server);
+    let config = dir.path().join("pool.toml").display().to_string();
+    let pool = Stdiopool::run(dir, &["--config".to_owned(), config], &[]);
+    let settings = format!("reach={}", json!({ "read": outside.at("in/read.txt") }));
+    let host = pool.dir.path().join("host");
+    std::fs::write(&host, "localhost").expect("written");
+    let host = host.display().to_string();
+    for args in [
+        ["tenant", "add", "acme", "--set", &settings].as_slice(),
+        &["secret", "set", "acme", "host", "--from", &host],
+    ] {
+        succeeded(&pool.command(args).output().expect("runs"));
+    }
+    let script = outside.script();
+    let profiled = |tenant: &str| {
+        let args = ["--tenant", tenant, "--calls", &script, "--json"];
+        profile(pool.dir.path(), &args).output().expect("runs")
+    };
+    // Beside the stdiopool that has the store.
+    let said: Value = serde_json::from_str(&succeeded(&profiled("acme"))).expect("JSON");
+    assert_eq!(sorted(&said["keys"]["readable"]), outside.readable());
+    let host = format!("localhost:{}", outside.port);
+    assert_eq!(said["keys"]["network"], json!({ "allow": [host] }));
+    let none = profiled("nobody");
+    assert_eq!(none.status.code(), Some(1));
+    let why = String::from_utf8_lossy(&none.stderr).into_owned();
+    assert!(
+        why.contains("no tenant `nobody`") && why.contains("state store"),
+        "{why}"
+    );
 }

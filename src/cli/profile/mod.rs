@@ -25,11 +25,11 @@ use super::mcp::McpClient;
 use super::output::{self, Output};
 use crate::config::{self, Config};
 use crate::counted::counted;
-use crate::daemon::{self, Options, Profiling, Source, config_of_profile};
+use crate::daemon::{self, Options, Profiling, Source, accounts_of_profile, config_of_profile};
 use crate::ids::{ServerName, TenantId};
 use crate::profile::{HostsFile, Proposal, Record, Recorded, as_json, as_text};
 use crate::protocol::Reason;
-use crate::store::ProfileSlot;
+use crate::store::{AccountRows, ProfileSlot};
 use crate::telemetry;
 use crate::tenancy::users_of_host;
 use crate::worker::can_be_recorded;
@@ -49,7 +49,8 @@ const MAX_LINE: usize = 200;
 #[command(after_help = "\
 The server runs as with `sandbox = \"standard\"`, network = \"on\" and no limits, whatever pool.toml says, with a state folder and, as root,
 a user of its own, which go when the command ends: a folder that is given to a tenant's user is closed to it, which is said. It needs Linux 5.5
-and no other program. Tenants and secrets are those of pool.toml.
+and no other program. Tenants and secrets are those of pool.toml and of the state store, whose key has to be readable; what a tenant has
+authorised upstream is not used.
 
 A script has a call on each line:
   {\"tool\": \"read_file\", \"arguments\": {\"path\": \"/srv/docs/a.txt\"}}
@@ -69,7 +70,7 @@ pub struct ProfileArgs {
     /// The file that has it
     #[arg(long, value_name = "FILE", default_value = "pool.toml")]
     pub config: PathBuf,
-    /// The tenant of the file that it runs for; without, the only one, or `default`
+    /// The tenant that it runs for; without, the only one of the file, or `default`
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
     /// The calls to make; without, its tools, resources and prompts are listed
@@ -116,16 +117,26 @@ impl ProfileArgs {
                 all.join(", ")
             )
         })?;
-        let tenant = self.tenant(&config)?;
+        let tenant = self.tenant(&config);
+        let accounts =
+            accounts_of_profile(&config, &name, &tenant).map_err(|error| miette!("{error}"))?;
+        if !config.has_tenant(&tenant) && accounts.tenants.is_empty() {
+            return Err(miette!(
+                help = "`stdiopool tenant list` has those of the state store; --tenant NAME",
+                "there is no tenant `{tenant}` in {}, nor in the state store",
+                self.config.display()
+            ));
+        }
         let calls = self.calls()?;
         let range = users_of_host(&config).ok();
         can_be_recorded(range.is_some())
             .map_err(|why| miette!("servers cannot be recorded on this host: {why}"))?;
         let slot = ProfileSlot::take(&config.state.dir, range.as_ref())
             .map_err(|error| miette!("{error}"))?;
-        let profiled = config_of_profile(&config, &name, &tenant, &slot, self.http)
+        let place = (&slot, &accounts);
+        let profiled = config_of_profile(&config, &name, &tenant, place, self.http)
             .map_err(|error| miette!("no random numbers: {error}"))?;
-        let (driven, recorded) = self.record(profiled, &tenant, calls).await?;
+        let (driven, recorded) = self.record((profiled, accounts), &tenant, calls).await?;
         drop(slot);
         self.print(&name, &tenant, &driven, &recorded).await?;
         match driven.failed.len() {
@@ -139,22 +150,14 @@ impl ProfileArgs {
         }
     }
 
-    /// The tenant that it runs for.
-    fn tenant(&self, config: &Config) -> Result<TenantId, miette::Report> {
+    /// The tenant that it runs for, which may be one of the state store.
+    fn tenant(&self, config: &Config) -> TenantId {
         let mut all = config.tenants.keys();
         let only = match (all.next(), all.next()) {
             (Some(only), None) => only.as_str(),
             _ => config::DEFAULT_TENANT,
         };
-        let tenant = TenantId::new(self.tenant.as_deref().unwrap_or(only));
-        if config.has_tenant(&tenant) {
-            return Ok(tenant);
-        }
-        Err(miette!(
-            help = "a tenant of the file: --tenant NAME; those of the state folder cannot be used here",
-            "{} has no tenant `{tenant}`",
-            self.config.display()
-        ))
+        TenantId::new(self.tenant.as_deref().unwrap_or(only))
     }
 
     /// The calls to make.
@@ -170,12 +173,12 @@ impl ProfileArgs {
     /// Serves that config, makes the calls, and ends it.
     async fn record(
         &self,
-        config: Config,
+        (config, accounts): (Config, AccountRows),
         tenant: &TenantId,
         calls: Vec<Call>,
     ) -> Result<(Driven, Recorded), miette::Report> {
         let record = Arc::new(Record::new(true));
-        let (profiling, address) = Profiling::new(config, Arc::clone(&record));
+        let (profiling, address) = Profiling::new(config, accounts, Arc::clone(&record));
         let profiling = Arc::new(profiling);
         let options = Options {
             source: Source::Profile(Arc::clone(&profiling)),

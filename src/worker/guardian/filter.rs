@@ -119,8 +119,8 @@ const NEW_NAMESPACES: [libc::c_int; 7] = [
 /// Another one, of unshare(2) alone: to clone(2) it is part of a signal's number.
 const CLONE_NEWTIME: libc::c_int = 0x80;
 
-/// Requests to a terminal that put text into its input, or change its keyboard.
-const OF_TERMINALS: [u64; 2] = [0x5412, 0x541c];
+/// Requests to a terminal that put text into its input (TIOCSTI), or change its keyboard (TIOCLINUX).
+pub(super) const OF_TERMINALS: [u32; 2] = [0x5412, 0x541c];
 
 /// Puts this process, and what it starts, behind the filter. Not to be undone; it must be unable to gain privileges.
 ///
@@ -166,7 +166,7 @@ fn conditional() -> Result<[Rules; 3], seccompiler::BackendError> {
     let unshare = NEW_NAMESPACES.iter().chain([&CLONE_NEWTIME]).map(has);
     let ioctl = OF_TERMINALS
         .iter()
-        .map(|request| SeccompRule::new(vec![condition(1, Op::Eq, *request)?]));
+        .map(|request| SeccompRule::new(vec![condition(1, Op::Eq, u64::from(*request))?]));
     Ok([
         (libc::SYS_clone, clone.collect::<Result<_, _>>()?),
         (libc::SYS_unshare, unshare.collect::<Result<_, _>>()?),

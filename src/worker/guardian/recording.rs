@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 
+use super::filter::OF_TERMINALS;
 use crate::worker::recorder::call_queue::NATIVE;
 use crate::worker::recorder::calls::{CALLS, CALLS_OF_HOSTS};
 use crate::worker::recorder::decode::NEW_NAMESPACES;
@@ -144,8 +145,18 @@ fn program(recording: Recording, channel: RawFd) -> Vec<libc::sock_filter> {
         };
         let of_descriptor = libc::AT_EMPTY_PATH.cast_unsigned();
         let namespaces = u32::try_from(NEW_NAMESPACES).unwrap_or(u32::MAX);
-        // The record leaves out calls that ask for a descriptor alone, make a thread or a process, or send the queue.
+        let [put_text, of_console] = OF_TERMINALS;
+        // The record leaves out calls that ask for a descriptor alone, make a thread or a process, send the queue, or ask a terminal for what a
+        // strict server may ask too.
         steps.extend(match *number {
+            libc::SYS_ioctl => vec![
+                step(JUMP_IF_EQUAL, call, 0, 5),
+                step(LOAD, argument(1), 0, 0),
+                step(JUMP_IF_EQUAL, put_text, 1, 0),
+                step(JUMP_IF_EQUAL, of_console, 0, 1),
+                wait,
+                pass,
+            ],
             libc::SYS_newfstatat => decided(3, JUMP_IF_SET, of_descriptor, pass, wait),
             libc::SYS_statx => decided(2, JUMP_IF_SET, of_descriptor, pass, wait),
             libc::SYS_clone | libc::SYS_unshare => decided(0, JUMP_IF_SET, namespaces, wait, pass),
@@ -210,6 +221,11 @@ mod tests {
         let user = libc::CLONE_NEWUSER.cast_unsigned();
         assert_eq!(of(libc::SYS_clone, [user | 17, 0, 0, 0, 0, 0]), wait);
         assert_eq!(of(libc::SYS_clone, [17, 0, 0, 0, 0, 0]), pass);
+        for (request, decided) in [(0x5412, wait), (0x541c, wait), (0x5401, pass)] {
+            let args = [0, request, 0, 0, 0, 0];
+            assert_eq!(of(libc::SYS_ioctl, args), decided, "{request:#x}");
+            assert_eq!(of(libc::SYS_fcntl, args), pass);
+        }
         assert_eq!(of(libc::SYS_sendmsg, [900, 0, 0, 0, 0, 0]), pass);
         assert_eq!(of(libc::SYS_sendmsg, [9, 0, 0, 0, 0, 0]), wait);
         assert_eq!(decision(&all, NATIVE ^ 1, libc::SYS_getpid, [0; 6]), wait);

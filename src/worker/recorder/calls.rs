@@ -146,6 +146,8 @@ pub(crate) const CALLS: &[Call] = &[
     (libc::SYS_unshare, &[Namespaces]),
     (libc::SYS_clone3, &[CloneFlags]),
     (libc::SYS_io_uring_setup, &[Refused("io_uring_setup")]),
+    // Of its requests, those alone that a strict server may not make.
+    (libc::SYS_ioctl, &[Refused("ioctl of a terminal's input")]),
     (libc::SYS_ptrace, &[Refused("ptrace")]),
     (libc::SYS_process_vm_readv, &[Refused("process_vm_readv")]),
     (libc::SYS_process_vm_writev, &[Refused("process_vm_writev")]),
