@@ -34,6 +34,8 @@ const WAKE_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
+/// `outcome` of `worker_primed_starts_total`.
+const PRIMED_OUTCOMES: [&str; 2] = ["ok", "failed"];
 /// `direction` of `egress_bytes_total`, as the worker sees it.
 const DIRECTIONS: [&str; 2] = ["sent", "received"];
 
@@ -42,6 +44,7 @@ const DIRECTIONS: [&str; 2] = ["sent", "received"];
 pub(super) struct ServerVecs {
     workers: IntGaugeVec,
     starts: IntCounterVec,
+    primed_starts: IntCounterVec,
     start_seconds: HistogramVec,
     exits: IntCounterVec,
     circuits: IntCounterVec,
@@ -88,6 +91,11 @@ impl ServerVecs {
             starts: counter(
                 "worker_starts_total",
                 "Attempts to start a worker, by outcome.",
+                &["server", "outcome"],
+            ),
+            primed_starts: counter(
+                "worker_primed_starts_total",
+                "Starts that were forked from a template, by whether the worker came to serve; the others are repeated as ordinary starts.",
                 &["server", "outcome"],
             ),
             start_seconds: seconds(
@@ -209,6 +217,9 @@ impl ServerVecs {
         }
         for &outcome in StartOutcome::ALL {
             one(self.starts.remove_label_values(&[name, outcome.as_str()]));
+        }
+        for outcome in PRIMED_OUTCOMES {
+            one(self.primed_starts.remove_label_values(&[name, outcome]));
         }
         for &reason in ExitReason::ALL {
             one(self.exits.remove_label_values(&[name, reason.as_str()]));
@@ -342,6 +353,16 @@ impl ServerMetrics {
                 .with_label_values(&[self.name.as_str()])
                 .observe(took.as_secs_f64());
         }
+    }
+
+    /// A start that was forked from a template has come to its end.
+    pub fn primed_start(&self, is_ok: bool) {
+        let [ok, failed] = PRIMED_OUTCOMES;
+        let outcome = if is_ok { ok } else { failed };
+        self.vecs
+            .primed_starts
+            .with_label_values(&[self.name.as_str(), outcome])
+            .inc();
     }
 
     /// An attempt of a worker to reach a host has ended, after so many bytes to and from it.

@@ -17,6 +17,7 @@ use super::values::Schema;
 use crate::config::template::{Reference, Template};
 use crate::config::{Arg, Config, Isolation, SecretUse, Server};
 use crate::ids::{ServerName, TenantId};
+use crate::launch::priming::locale_of;
 use crate::launch::{
     LaunchSpec, NamedPath, Observed, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles, Strict,
     TokenMark, is_of_npm, is_one_variable,
@@ -256,6 +257,43 @@ impl Resolver {
         let runs_as = self.runs_as_nobody(server);
         self.spec(name, server, &values, &Folders::default(), runs_as)
             .map(Some)
+    }
+
+    /// The launch of what workers of a server are forked from, whose own is `worker`: a process with a user of its own and with nothing of a
+    /// tenant's but the locale, in a folder of that name among those of spares. Program and arguments are still those of the worker. `None`
+    /// where tenants have no users of their own.
+    pub fn resolve_template(
+        &self,
+        name: &ServerName,
+        worker: &LaunchSpec,
+        folder: &str,
+    ) -> Option<LaunchSpec> {
+        let users = self.users.as_ref()?;
+        let sandbox = worker.sandbox.clone()?;
+        let locale = locale_of(&worker.env).into_iter();
+        let locale = locale.map(|(variable, value)| (variable, value.into()));
+        let path = ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".into());
+        Some(LaunchSpec {
+            args: vec![],
+            env: locale.chain([path]).collect(),
+            cwd: PathBuf::new(),
+            scratch: Some(self.state.scratch_dir(name).join(folder)),
+            roots: vec![],
+            limits: ProcessLimits::default(),
+            sandbox: Some(Sandbox {
+                runs_as: RunsAs::OneOf(Arc::clone(users.user_pool())),
+                named: vec![],
+                ..sandbox
+            }),
+            folders: vec![],
+            packages: PathBuf::new(),
+            writable: vec![],
+            secret_files: SecretFiles::default(),
+            sourced: BTreeMap::new(),
+            redactor: Redactor::default(),
+            token: None,
+            ..worker.clone()
+        })
     }
 
     /// The environment in which the package of a server is installed: nothing of a tenant's.

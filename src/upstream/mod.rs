@@ -38,6 +38,7 @@ mod response;
 mod services;
 mod spare_slot;
 mod start;
+mod templates;
 mod worker_events;
 mod workers;
 mod written_files;
@@ -46,6 +47,7 @@ pub use connection::WorkerConnection;
 pub use lease::WorkerLauncher;
 pub use outbound_message::{OutboundMessage, WhenFull};
 pub use outbox::{Outbox, Reader};
+pub use templates::ShownTemplate;
 pub use worker_events::{PackageEvent, WorkerEvent, WorkerEventSink};
 pub use workers::Workers;
 

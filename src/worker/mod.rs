@@ -56,6 +56,7 @@ pub use egress::descriptors_for_hosts;
 pub use egress_attempt::EgressAttempt;
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{
+    TEMPLATE_PROGRAM, system_calls_of_templates,
     Domains, Guardian, GuardianError, IsolationUnavailable, can_be_recorded, can_be_strict,
     can_have_list_of_hosts, can_have_no_network, can_hide_from_users, can_make_read_only, domains,
     run_guardian_if_asked,
@@ -64,6 +65,6 @@ pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};
 pub use options::{Options, Stats};
 pub use processor_use::{Precedence, ProcessorUse, processor_time, set_precedence};
-pub use spawn::{find_program, out_of_reach, spawn};
+pub use spawn::{find_program, out_of_reach, spawn, spawn_primed, spawn_template};
 pub use spawn_error::SpawnError;
 pub use stdin::SendError;

@@ -28,7 +28,7 @@ pub use pool::{Packages, Pool, SandboxUsers, State};
 pub use rates::{DefaultRates, Rates};
 pub use references::SecretUse;
 pub use secret::SecretSource;
-pub use server::{Arg, Interactive, Isolation, Launch, Limits, Server, Share};
+pub use server::{Arg, Interactive, Isolation, Launch, Limits, Prime, Server, Share};
 pub use tenant::{Tenant, Token};
 
 use super::audit::Audit;

@@ -34,6 +34,7 @@ mod control;
 mod domain;
 mod filter;
 mod handle;
+mod helper;
 mod heartbeat;
 mod identity;
 mod init;
@@ -49,6 +50,7 @@ mod reports;
 mod root;
 mod spawn;
 mod sweep;
+mod templates;
 mod wire;
 
 pub use connection::GuardianError;
@@ -59,6 +61,7 @@ pub use handle::Guardian;
 pub(crate) use handle::Launched;
 pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
+pub use templates::{TEMPLATE_PROGRAM, system_calls_of_templates};
 
 pub(crate) use filter::FAMILIES;
 #[cfg(test)]
@@ -72,4 +75,4 @@ pub use probe::{
 pub(crate) use queue::TakesQueue;
 pub(crate) use recording::Recording;
 pub(crate) use root::{Root, RootEntry};
-pub(crate) use wire::{Files, Launch, SpawnFailure, Stage};
+pub(crate) use wire::{Files, ForkedFrom, Launch, SpawnFailure, Stage};
