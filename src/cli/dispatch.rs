@@ -8,8 +8,8 @@ use tokio::runtime::Builder;
 use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
-    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, ProfileArgs, PsArgs, ReloadArgs, RestoreArgs,
-    SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
+    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs, ReloadArgs,
+    RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 use crate::process::{take_precedence, take_precedence_of_session, take_short_turns};
 use crate::protocol::CommandEnd;
@@ -47,6 +47,7 @@ enum Command {
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Prefetch(PrefetchArgs),
+    Prime(PrimeArgs),
     Tune(TuneArgs),
     DemoServer(DemoServer),
 }
@@ -81,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => block_on(args.run()),
         Command::Call(args) => block_on(args.run()),
         Command::Ps(args) => block_on(args.run()),
+        Command::Prime(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),
         Command::Events(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),

@@ -101,7 +101,9 @@ impl Gateway {
             .filter_map(|connection| connection.entry());
         let templates = self.state.workers.shown_templates();
         let running = running.map(ToOwned::to_owned);
-        let running: Vec<String> = running.chain(templates.into_iter().map(|it| it.entry)).collect();
+        let running: Vec<String> = running
+            .chain(templates.into_iter().map(|it| it.entry))
+            .collect();
         let is_running = move |entry: &str| running.iter().any(|running| running == entry);
         let tasks = self.state.tasks.clone();
         tasks.spawn(async move { installer.collect(packages.keep, is_running).await });

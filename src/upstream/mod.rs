@@ -38,6 +38,7 @@ mod response;
 mod services;
 mod spare_slot;
 mod start;
+mod template_set;
 mod templates;
 mod worker_events;
 mod workers;
@@ -47,7 +48,7 @@ pub use connection::WorkerConnection;
 pub use lease::WorkerLauncher;
 pub use outbound_message::{OutboundMessage, WhenFull};
 pub use outbox::{Outbox, Reader};
-pub use templates::ShownTemplate;
+pub use template_set::ShownTemplate;
 pub use worker_events::{PackageEvent, WorkerEvent, WorkerEventSink};
 pub use workers::Workers;
 

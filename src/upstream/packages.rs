@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use super::connection::WorkerConnection;
-use super::templates::Priming;
+use super::template_set::Priming;
 use super::workers::Workers;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
 use crate::launch::packages::{Installed, Unscripted, wanted_by_npx};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::connection::WorkerConnection;
 use super::spare_slot::SpareSlot;
-use super::templates::Priming;
+use super::template_set::Priming;
 use super::workers::Workers;
 use crate::bridge::EraRefusal;
 use crate::config::template::{Reference, Template};
@@ -57,7 +57,9 @@ pub(super) async fn start(
     })?;
     let (spec, not_installed, priming) = (spec.spec, spec.not_installed, spec.priming);
     if let Some(priming) = &priming
-        && let Some(worker) = workers.start_primed(connection, priming, &spec, &inbox).await
+        && let Some(worker) = workers
+            .start_primed(connection, priming, &spec, &inbox)
+            .await
     {
         return begin_primed(workers, connection, priming, worker).await;
     }

@@ -6,15 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::connection::WorkerConnection;
+use super::template_set::{Priming, Process, ShownTemplate};
 use super::workers::Workers;
 use crate::config::Prime;
 use crate::folders;
@@ -22,85 +22,17 @@ use crate::ids::{ServerName, WorkerId};
 use crate::launch::LaunchSpec;
 use crate::launch::packages::Installed;
 use crate::launch::priming::{
-    Obstacle, Phase, Report, TemplateKey, Templates, locale_of, obstacle,
+    Obstacle, Phase, Report, TemplateKey, locale_of, obstacle,
 };
 use crate::worker::memory::{Footprint, SwapWeight, footprint};
 use crate::worker::{self, Exit, Inbox, Oversized, SpawnError};
 
-/// Ids of templates are above all that the pool gives to workers.
-const FIRST_ID: u64 = 1 << 48;
 /// How long a template may take to import what it will.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Lines of a template's stderr that are told when it fails.
 const LAST_LINES: usize = 3;
 /// Name of the log field and of the folder of templates.
 const FOLDER: &str = ".templates";
-
-/// A start of a package's program that may be forked from a template.
-#[derive(Clone, Debug)]
-pub(crate) struct Priming {
-    key: TemplateKey,
-    installed: Arc<Installed>,
-    /// Why it is not, as far as the launch tells.
-    obstacle: Option<Obstacle>,
-}
-
-/// A template that imports or forks.
-#[derive(Debug)]
-struct Process {
-    key: TemplateKey,
-    server: ServerName,
-    worker: Option<worker::Worker>,
-    report: Option<Arc<Report>>,
-    /// What of a launch it was made for, and serves no other.
-    locale: BTreeMap<String, String>,
-    writable: Vec<String>,
-    /// Bytes, as last measured.
-    held: u64,
-    forked: u64,
-}
-
-/// A template as it is shown.
-#[derive(Clone, Debug)]
-pub struct ShownTemplate {
-    /// The entry of the package cache.
-    pub entry: String,
-    /// The program of it.
-    pub program: String,
-    /// The server for which it was started.
-    pub server: ServerName,
-    /// `starting`, `ready` or `stopping`.
-    pub state: &'static str,
-    /// The process.
-    pub pid: Option<u32>,
-    /// Bytes that it holds, as last measured.
-    pub memory_bytes: u64,
-    /// Workers that were forked from it.
-    pub forked: u64,
-    /// What it has imported, and what not.
-    pub report: Option<Arc<Report>>,
-}
-
-/// The templates there are.
-#[derive(Debug)]
-pub(crate) struct TemplateSet {
-    policy: Mutex<Templates>,
-    processes: Mutex<FxHashMap<WorkerId, Process>>,
-    next: AtomicU64,
-    /// Templates that import at a time.
-    imports: Semaphore,
-}
-
-impl Default for TemplateSet {
-    fn default() -> Self {
-        Self {
-            policy: Mutex::default(),
-            processes: Mutex::default(),
-            next: AtomicU64::new(FIRST_ID),
-            imports: Semaphore::new(1),
-        }
-    }
-}
 
 /// Takes the one line that a template says.
 struct Line(Mutex<Option<oneshot::Sender<Bytes>>>);
@@ -132,13 +64,13 @@ impl Workers {
         let server = &connection.plan().server;
         let runtime = self.services.config.get();
         let prime = runtime.config.servers.get(server).map(|it| it.prime);
-        let obstacle = match prime {
-            Some(Prime::Off) => Some(Obstacle::Off),
-            _ if !worker::can_hide_from_users() => Some(Obstacle::Sandbox(
-                "the host lets no folders be hidden from users",
-            )),
-            _ => obstacle(spec, installed),
+        let obstacle = match (prime, worker::can_be_primed()) {
+            (Some(Prime::Off), _) => Some(Obstacle::Off),
+            (_, Err(why)) => Some(Obstacle::Host(why)),
+            (_, Ok(())) => obstacle(spec, installed),
         };
+        let told = obstacle.as_ref().map(ToString::to_string);
+        self.note_obstacle(server, told);
         let program = installed.program.file_name();
         let program = program.map_or(String::new(), |name| name.to_string_lossy().into_owned());
         let key = TemplateKey {
@@ -154,6 +86,19 @@ impl Workers {
         }
     }
 
+    fn note_obstacle(&self, server: &ServerName, why: Option<String>) {
+        let mut obstacles = self.templates.obstacles.lock();
+        match why {
+            Some(why) => drop(obstacles.insert(server.clone(), why)),
+            None => drop(obstacles.remove(server)),
+        }
+    }
+
+    /// Why the last start of each server was not primed, where its launch told.
+    pub fn obstacles_to_priming(&self) -> BTreeMap<ServerName, String> {
+        self.templates.obstacles.lock().clone()
+    }
+
     /// Starts a worker from the template of its version, if that is ready and serves such launches. `None`: it is to be started ordinarily,
     /// also because that failed.
     pub(super) async fn start_primed(
@@ -166,15 +111,25 @@ impl Workers {
         if priming.obstacle.is_some() {
             return None;
         }
-        let template = self.templates.policy.lock().take(Instant::now(), &priming.key)?;
+        let template = self
+            .templates
+            .policy
+            .lock()
+            .take(Instant::now(), &priming.key)?;
         {
             let processes = self.templates.processes.lock();
             let process = processes.get(&template)?;
             let report = process.report.as_ref()?;
-            let is_served = process.locale == locale_of(&spec.env)
-                && process.writable == spec.writable
-                && report.read_of(&spec.env, &process.locale).is_none();
-            if !is_served {
+            let unserved = if process.locale != locale_of(&spec.env) {
+                Some("its template was made for another locale".to_owned())
+            } else if process.writable != spec.writable {
+                Some("its template was made for other `writable_dependencies`".to_owned())
+            } else {
+                let read = report.read_of(&spec.env, &process.locale);
+                read.map(|name| format!("a library of its template has read `{name}`"))
+            };
+            if unserved.is_some() {
+                self.note_obstacle(&connection.plan().server, unserved);
                 return None;
             }
         }
@@ -217,7 +172,8 @@ impl Workers {
     pub(super) fn not_primed(&self, priming: &Priming, why: &str) {
         let key = &priming.key;
         tracing::warn!(
-            entry = key.entry, program = key.program,
+            entry = key.entry,
+            program = key.program,
             "a start from a template failed; this version of the package is started ordinarily from now on: {why}"
         );
         let now = Instant::now();
@@ -356,7 +312,10 @@ impl Workers {
 
     fn stop_templates(&self, ids: &[WorkerId]) {
         let processes = self.templates.processes.lock();
-        for worker in ids.iter().filter_map(|id| processes.get(id)?.worker.as_ref()) {
+        for worker in ids
+            .iter()
+            .filter_map(|id| processes.get(id)?.worker.as_ref())
+        {
             worker.stop();
         }
     }
@@ -449,7 +408,11 @@ impl Workers {
 /// What a template is told (`template.py`).
 fn settings(installed: &Installed, spec: &LaunchSpec) -> String {
     let locale = locale_of(&spec.env);
-    let variables: Vec<_> = spec.env.keys().filter(|it| !locale.contains_key(*it)).collect();
+    let variables: Vec<_> = spec
+        .env
+        .keys()
+        .filter(|it| !locale.contains_key(*it))
+        .collect();
     serde_json::json!({
         "script": installed.program,
         "venv": installed.folder.join("venv"),

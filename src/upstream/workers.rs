@@ -12,7 +12,7 @@ use super::events::ConnectionEvents;
 use super::lease::{Lifecycle, WorkerLauncher, WorkerPool};
 use super::services::Services;
 use super::spare_slot::SpareSlot;
-use super::templates::TemplateSet;
+use super::template_set::TemplateSet;
 use super::worker_events::{WorkerEvent, WorkerEventSink};
 use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};

@@ -14,9 +14,9 @@ use super::cgroup::Group;
 use super::disk::disk_usage;
 use super::egress::Egress;
 use super::guardian::{
-    Files, ForkedFrom, IsolationUnavailable, Launch, LaunchError, Launched, Root, TakesQueue, can_be_recorded,
-    can_be_strict, can_have_list_of_hosts, can_have_no_network, can_hide_from_users,
-    can_make_read_only,
+    Files, ForkedFrom, IsolationUnavailable, Launch, LaunchError, Launched, Root, TakesQueue,
+    can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network,
+    can_hide_from_users, can_make_read_only,
 };
 use super::life::{self, Pipes};
 use super::mount_plan::MountPlan;
@@ -180,9 +180,7 @@ async fn launch_with_pipes(
     let recorder = recorder.cloned();
     let recorder =
         recorder.map(|it| -> TakesQueue { Arc::new(move |queue| it.clone().serve(queue)) });
-    let launched = guardian
-        .launch(id, (launch, origin), ends, recorder)
-        .await;
+    let launched = guardian.launch(id, (launch, origin), ends, recorder).await;
     let pipes = Pipes {
         stdin,
         stdout,

@@ -11,8 +11,22 @@ use super::super::spec::LaunchSpec;
 /// Beginnings of variables that decide how an interpreter starts, or what native libraries do when they are loaded. Of these a
 /// template knows nothing.
 const DECIDING: [&str; 16] = [
-    "PYTHON", "LD_", "GLIBC_", "MALLOC_", "GCONV_", "LOCPATH", "NLSPATH", "OPENSSL_", "OMP_",
-    "KMP_", "GOMP_", "OPENBLAS_", "MKL_", "NUMEXPR_", "RUST_", "GRPC_",
+    "PYTHON",
+    "LD_",
+    "GLIBC_",
+    "MALLOC_",
+    "GCONV_",
+    "LOCPATH",
+    "NLSPATH",
+    "OPENSSL_",
+    "OMP_",
+    "KMP_",
+    "GOMP_",
+    "OPENBLAS_",
+    "MKL_",
+    "NUMEXPR_",
+    "RUST_",
+    "GRPC_",
 ];
 
 /// A variable that decides how an interpreter or a native library starts.
@@ -25,6 +39,9 @@ pub enum Obstacle {
     /// `prime = "off"`.
     #[error("`prime = \"off\"`")]
     Off,
+    /// The host does not allow what it takes.
+    #[error("{0}")]
+    Host(&'static str),
     /// It is no console script of a virtual environment.
     #[error("it is no program of a Python package")]
     NoPython,

@@ -259,7 +259,10 @@ mod tests {
         assert_eq!(templates.take(now, &key(1)), None);
         templates.ended(now, WorkerId(1), "");
         assert!(!templates.wants(now, &key(1), WorkerId(3)));
-        assert_eq!(templates.barred(&key(1)).map(|it| it.why.as_str()), Some("x"));
+        assert_eq!(
+            templates.barred(&key(1)).map(|it| it.why.as_str()),
+            Some("x")
+        );
     }
 
     #[test]

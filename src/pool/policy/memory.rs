@@ -304,8 +304,7 @@ impl Policy {
 
     /// Whether a start that needs `wanted` bytes has room for them now.
     pub(super) fn has_room(&self, wanted: u64) -> bool {
-        self.workers.is_empty()
-            || self.in_use().saturating_add(wanted) <= self.limits.max_memory
+        self.workers.is_empty() || self.in_use().saturating_add(wanted) <= self.limits.max_memory
     }
 
     /// Whether a start that needs `wanted` bytes has room for them now, and as much stays free for those who ask.

@@ -210,7 +210,7 @@ impl Connection {
         (namespaces, origin): (Namespaces, ForkedFrom),
         fds: &[RawFd],
     ) -> Result<Started, LaunchError> {
-        let (started, start) = oneshot::channel();
+        let (started, mut start) = oneshot::channel();
         let (sender, processes) = watch::channel(ProcessState::default());
         {
             let mut state = self.state.lock();
@@ -244,8 +244,12 @@ impl Connection {
             ForkedFrom::Init | ForkedFrom::Guardian => EXEC_TIMEOUT,
             ForkedFrom::Template(_) => FORK_TIMEOUT,
         };
-        let Ok(started) = tokio::time::timeout(limit, start).await else {
+        let Ok(started) = tokio::time::timeout(limit, &mut start).await else {
             self.kill_tree(id).await;
+            if matches!(origin, ForkedFrom::Template(_)) {
+                // The guardian gives it up at once, so that the worker can be started otherwise.
+                let _given_up = tokio::time::timeout(limit, start).await;
+            }
             return Err(LaunchError::Late(limit));
         };
         let pids = started

@@ -8,7 +8,10 @@
 //!         <--"go", mounts, ruleset--  ends
 //!  leader: setns(mounts), becomes the user, gives up all rights, enters the domain
 //! ```
-#![allow(unsafe_code, reason = "fork, setns and unshare, in a process of one thread")]
+#![allow(
+    unsafe_code,
+    reason = "fork, setns and unshare, in a process of one thread"
+)]
 
 use std::fs::File;
 use std::io::{self, IoSlice};
@@ -30,11 +33,7 @@ use crate::process::{Process, close_all_but, receive_packet};
 ///
 /// # Errors
 /// When it cannot be forked.
-pub(super) fn start(
-    template: u32,
-    fds: &SpawnFds,
-    socket: OwnedFd,
-) -> Result<u32, SpawnFailure> {
+pub(super) fn start(template: u32, fds: &SpawnFds, socket: OwnedFd) -> Result<u32, SpawnFailure> {
     let guardian = getpid();
     // SAFETY: the guardian has one thread, so that the child may do whatever a process may.
     match unsafe { fork() } {
@@ -60,7 +59,13 @@ fn help(guardian: Pid, template: u32, fds: &SpawnFds, socket: &OwnedFd) -> io::R
     let launch = fds.launch.try_clone()?;
     let [stdin, stdout, stderr] = fds.pipes.each_ref().map(AsRawFd::as_raw_fd);
     // Nothing of the guardian's: the other end of the socket above all.
-    close_all_but([stdin, stdout, stderr, launch.as_raw_fd(), socket.as_raw_fd()])?;
+    close_all_but([
+        stdin,
+        stdout,
+        stderr,
+        launch.as_raw_fd(),
+        socket.as_raw_fd(),
+    ])?;
     let launch = Launch::from_memfd(launch)?;
     let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
     let user = launch.user.filter(|user| *user != 0).ok_or_else(invalid)?;
@@ -82,7 +87,10 @@ fn help(guardian: Pid, template: u32, fds: &SpawnFds, socket: &OwnedFd) -> io::R
     for map in ["uid_map", "gid_map"] {
         std::fs::write(leader.file(map), format!("{user} {user} 1"))?;
     }
-    setns(File::open(leader.file("ns/user"))?, CloneFlags::CLONE_NEWUSER)?;
+    setns(
+        File::open(leader.file("ns/user"))?,
+        CloneFlags::CLONE_NEWUSER,
+    )?;
     unshare(CloneFlags::CLONE_NEWNS)?;
     let mounts = File::open("/proc/self/ns/mnt")?;
     let handed: Vec<RawFd> = std::iter::once(mounts.as_raw_fd())

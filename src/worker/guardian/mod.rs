@@ -34,8 +34,8 @@ mod control;
 mod domain;
 mod filter;
 mod handle;
-mod helper;
 mod heartbeat;
+mod helper;
 mod identity;
 mod init;
 mod mount_call;
@@ -49,6 +49,7 @@ mod recording;
 mod reports;
 mod root;
 mod spawn;
+mod state;
 mod sweep;
 mod templates;
 mod wire;
@@ -61,7 +62,7 @@ pub use handle::Guardian;
 pub(crate) use handle::Launched;
 pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
-pub use templates::{TEMPLATE_PROGRAM, system_calls_of_templates};
+pub use templates::{TEMPLATE_PROGRAM, can_be_primed, system_calls_of_templates};
 
 pub(crate) use filter::FAMILIES;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The guardian's own main loop. Runs before any thread exists and starts none.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, PipeReader, PipeWriter, Read};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,14 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, killpg, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::wait::WaitPidFlag;
-use nix::unistd::{Pid, dup2_stdin, setsid};
+use nix::unistd::{dup2_stdin, setsid};
 
 use super::init::{self, Event, InitReport};
 use super::mounts;
 use super::namespaces::Namespaces;
 use super::probe;
 use super::spawn::IGNORED;
+use super::state::{Guardian, Origin, Worker, pid_of};
 use super::templates;
 use super::wire::{
     ForkedFrom, Received, Report, Request, SpawnFailure, SpawnFds, Stage, receive, send,
@@ -60,61 +61,6 @@ pub fn run_guardian_if_asked() {
         }
     };
     std::process::exit(code);
-}
-
-pub(super) struct Guardian {
-    socket: OwnedFd,
-    signals: SignalFd,
-    /// What init processes say, and where they say it.
-    told: PipeReader,
-    reports: PipeWriter,
-    pub(super) workers: BTreeMap<u64, Worker>,
-    /// The supervisor is gone: kill everything, then exit.
-    ending: bool,
-    next_scan: Instant,
-    pub(super) rounds: u32,
-}
-
-/// A worker; every process of it descends from `init`.
-pub(super) struct Worker {
-    /// Of a template the process itself; 0 for a worker that its template has not forked yet.
-    pub(super) init: u32,
-    /// `init` was waited for; what it left, if anything, has fallen to this process.
-    pub(super) init_reaped: bool,
-    /// The first process, also the id of its session and process group. `init` does not reap it, so that its pid
-    /// keeps its meaning as long as `init` is there.
-    pub(super) leader: Option<u32>,
-    /// Why there is no leader.
-    pub(super) failure: Option<SpawnFailure>,
-    /// Whether the end of the leader has been reported.
-    pub(super) exited: bool,
-    pub(super) dying: bool,
-    pub(super) origin: Origin,
-}
-
-/// What a worker was forked from, and what goes with that.
-pub(super) enum Origin {
-    /// An init process, forked for it.
-    Init,
-    /// This process: it is a template, spoken to by this socket.
-    Guardian(OwnedFd),
-    /// The template of that id; the helper process, until it was waited for.
-    Template { id: u64, helper: Option<u32> },
-}
-
-impl Worker {
-    /// One that has an init process.
-    pub(super) fn new(init: u32, origin: Origin) -> Self {
-        Self {
-            init,
-            init_reaped: false,
-            leader: None,
-            failure: None,
-            exited: false,
-            dying: false,
-            origin,
-        }
-    }
 }
 
 /// The findings of a look at the process table.
@@ -246,7 +192,12 @@ impl Guardian {
         }
     }
 
-    fn spawn(&mut self, id: u64, (namespaces, origin): (Namespaces, ForkedFrom), fds: Vec<OwnedFd>) {
+    fn spawn(
+        &mut self,
+        id: u64,
+        (namespaces, origin): (Namespaces, ForkedFrom),
+        fds: Vec<OwnedFd>,
+    ) {
         let failed = |errno| SpawnFailure {
             stage: Stage::Launch,
             errno,
@@ -451,11 +402,6 @@ fn is_passing(error: &io::Error) -> bool {
     // Of memory the kernel may be short for a moment.
     kinds.contains(&error.kind())
         || matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS))
-}
-
-pub(super) fn pid_of(pid: u32) -> Pid {
-    // Linux pids are below 2^22 (PID_MAX_LIMIT).
-    Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
 #[allow(unsafe_code, reason = "signal dispositions")]

@@ -23,7 +23,8 @@ use nix::sys::socket::{
 
 use super::helper;
 use super::init::{self, Event, InitReport};
-use super::process::{Guardian, Origin, Worker, pid_of};
+use super::mounts::can_hide_from_users;
+use super::state::{Guardian, Origin, Worker, pid_of};
 use super::wire::{SpawnFailure, SpawnFds, Stage};
 use crate::process::{Process, receive_packet};
 
@@ -33,6 +34,31 @@ pub const TEMPLATE_PROGRAM: &str = include_str!("primed/template.py");
 /// Numbers of the system calls that a template's forks make by number, as JSON.
 pub fn system_calls_of_templates() -> serde_json::Value {
     serde_json::json!({ "keyctl": libc::SYS_keyctl, "landlock_restrict_self": libc::SYS_landlock_restrict_self })
+}
+
+/// Whether this host lets workers be forked from templates and isolated like others; else why not.
+///
+/// # Errors
+/// What is missing, in words.
+pub fn can_be_primed() -> Result<(), &'static str> {
+    let is = |setting: &str, value: &str| {
+        let path = std::path::Path::new("/proc/sys").join(setting);
+        std::fs::read_to_string(path).is_ok_and(|text| text.trim() == value)
+    };
+    if !nix::unistd::geteuid().is_root() {
+        Err("stdiopool is not root, so that tenants have no users of their own")
+    } else if !can_hide_from_users() {
+        Err("the host lets no folders be hidden from users (mount namespaces)")
+    } else if is("user/max_user_namespaces", "0")
+        || is("kernel/unprivileged_userns_clone", "0")
+        || is("kernel/apparmor_restrict_unprivileged_userns", "1")
+    {
+        Err(
+            "users without privileges may make no user namespaces (user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)",
+        )
+    } else {
+        Ok(())
+    }
 }
 
 /// Reports that are taken of one template before others have their turn.
@@ -53,11 +79,7 @@ fn pair() -> Result<(OwnedFd, OwnedFd), SpawnFailure> {
 ///
 /// # Errors
 /// When it cannot be forked.
-pub(super) fn start(
-    id: u64,
-    fds: SpawnFds,
-    pipe: BorrowedFd<'_>,
-) -> Result<Worker, SpawnFailure> {
+pub(super) fn start(id: u64, fds: SpawnFds, pipe: BorrowedFd<'_>) -> Result<Worker, SpawnFailure> {
     let (ours, theirs) = pair()?;
     let pid = init::start_template(id, fds, pipe, theirs)?;
     let mut template = Worker::new(pid, Origin::Guardian(ours));
@@ -125,7 +147,13 @@ impl Guardian {
         // Without a helper the leader finds its socket closed, and says that it has failed.
         let helper = helper::start(pid, &fds, ours)?;
         let helper = Some(helper);
-        Ok(Worker::new(0, Origin::Template { id: template, helper }))
+        Ok(Worker::new(
+            0,
+            Origin::Template {
+                id: template,
+                helper,
+            },
+        ))
     }
 
     /// Takes what templates and the keepers of their workers have said.

@@ -53,6 +53,7 @@ CLONE_NEWUSER = 0x10000000
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_KEEPCAPS, PR_SET_NAME, PR_CAPBSET_DROP = 1, 4, 8, 15, 24
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 36, 38
 KEYCTL_JOIN_SESSION_KEYRING = 1
+PR_SET_MM, PR_SET_MM_MAP = 35, 14
 
 # How long the imports that are looked at may take, in seconds.
 PROBE_LIMIT = 60
@@ -594,6 +595,40 @@ def replace_environment(variables):
         os.environ[name] = value
 
 
+class MemoryMap(ctypes.Structure):
+    """`struct prctl_mm_map` of prctl(2)."""
+
+    _fields_ = [
+        *((name, ctypes.c_uint64) for name in (
+            "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack",
+            "arg_start", "arg_end", "env_start", "env_end", "auxv",
+        )),
+        ("auxv_size", ctypes.c_uint32),
+        ("exe_fd", ctypes.c_uint32),
+    ]
+
+
+def show_as(arguments, variables):
+    """Has /proc show that command line and environment, as of a program that was executed with them. A kernel that has no such
+    call (CONFIG_CHECKPOINT_RESTORE) shows the template's."""
+    ended = lambda words: b"".join(os.fsencode(word) + b"\0" for word in words)
+    line, environment = ended(arguments), ended(name + "=" + value for name, value in variables)
+    kept = ctypes.create_string_buffer(line + environment)
+    with open("/proc/self/stat", "rb") as file:
+        fields = [0, 0, 0, *file.read().rpartition(b")")[2].split()]
+    number = lambda at: int(fields[at])
+    start = ctypes.addressof(kept)
+    between = start + len(line)
+    libc.sbrk.restype = ctypes.c_void_p
+    own = MemoryMap(
+        number(26), number(27), number(45), number(46), number(47), libc.sbrk(0), number(28),
+        start, between, between, between + len(environment), 0, 0, 0xFFFFFFFF,
+    )
+    if libc.prctl(PR_SET_MM, PR_SET_MM_MAP, ctypes.byref(own), ctypes.c_ulong(ctypes.sizeof(own)), 0) == 0:
+        # For as long as the process lives.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+
+
 def moved(path, old, new):
     """A path of one virtual environment in another."""
     if isinstance(path, str) and (path == old or path.startswith(old + "/")):
@@ -642,7 +677,8 @@ def as_started(launch, settings):
     """Sets what the interpreter and its standard library know of their start, as if this had been it. Returns the script."""
     script = text_of(launch["program"])
     arguments = [text_of(it) for it in launch["args"]]
-    replace_environment([(text_of(name), text_of(value)) for name, value in launch["env"]])
+    variables = [(text_of(name), text_of(value)) for name, value in launch["env"]]
+    replace_environment(variables)
     interpreter = interpreter_of(script)
     old, new = settings["venv"], os.path.dirname(os.path.dirname(interpreter))
     sys.argv = [script, *arguments]
@@ -657,6 +693,7 @@ def as_started(launch, settings):
         if name in sys.modules:
             renew(sys.modules[name], old, new)
     time.tzset()
+    show_as([interpreter, script, *arguments], variables)
     name = os.path.basename(script).encode()[:15]
     libc.prctl(PR_SET_NAME, ctypes.c_char_p(name), 0, 0, 0)
     return script
@@ -692,6 +729,7 @@ def worker(launch_fd, pipes, helper, keeper, outcome, settings):
     becoming(STAGE_LAUNCH, limits, launch)
     script = becoming(STAGE_LAUNCH, as_started, launch, settings)
     main = becoming(STAGE_LAUNCH, main_module, script)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     helper.detach()
     close_range(3, outcome - 1)
     close_range(outcome)
@@ -793,12 +831,17 @@ def keeper(control, guardian, number, fds, settings):
     """Forks the worker's leader and keeps it. Returns what the leader is to execute, in the leader alone."""
     stdin, stdout, stderr, launch, helper = fds
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    prctl(PR_SET_PDEATHSIG, PARENT_DIED)
+    # Whatever comes waits; only SIGKILL and SIGSTOP do not.
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     until = time.monotonic() + 5
     while os.getppid() != guardian:
         if time.monotonic() > until:
             os._exit(1)
         time.sleep(0.0002)
+    # Now, as the end of the process in between is not the guardian's.
+    prctl(PR_SET_PDEATHSIG, PARENT_DIED)
+    if os.getppid() != guardian:
+        os._exit(1)
     report(control, number, FORKED, os.getpid())
     told, outcome = os.pipe()
     me = os.getpid()
@@ -817,8 +860,9 @@ def keeper(control, guardian, number, fds, settings):
             os.write(outcome, struct.pack("<ii", stage, errno))
         finally:
             os._exit(1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     libc.prctl(PR_SET_NAME, ctypes.c_char_p(b"sp-init"), 0, 0, 0)
+    # The template's folder goes with the template.
+    os.chdir("/")
     quiet(CONTROL, told)
     said = b""
     while True:
