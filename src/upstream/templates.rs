@@ -21,9 +21,7 @@ use crate::folders;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::LaunchSpec;
 use crate::launch::packages::Installed;
-use crate::launch::priming::{
-    Obstacle, Phase, Report, TemplateKey, locale_of, obstacle,
-};
+use crate::launch::priming::{Obstacle, Phase, Report, TemplateKey, locale_of, obstacle};
 use crate::worker::memory::{Footprint, SwapWeight, footprint};
 use crate::worker::{self, Exit, Inbox, Oversized, SpawnError};
 

@@ -125,7 +125,7 @@ async fn a_worker_of_a_template_is_as_one_that_was_started() {
     // Each has numbers of its own, also two of one template.
     let second = pool.client("bbbb").connect().await;
     assert_ne!(told(&forked, "random").await, told(&second, "random").await);
-    let metric = "stdiopool_worker_primed_starts_total{server=\"bbbb\",outcome=\"ok\"}";
+    let metric = "stdiopool_worker_primed_starts_total{outcome=\"ok\",server=\"bbbb\"}";
     eventually("primed starts are counted", async || {
         pool.metric(metric).await >= 2.0
     })

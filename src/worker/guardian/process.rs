@@ -129,13 +129,14 @@ impl Guardian {
     /// Waits for a request, a child's end or the time to look again; handles a request.
     fn wait(&mut self) {
         let timeout = self.timeout();
+        let controls = self.controls();
         let mut polled = vec![
             PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
         ];
-        let templates = self.templates().map(|(_, control)| control.as_fd());
-        polled.extend(templates.map(|control| PollFd::new(control, PollFlags::POLLIN)));
+        let heard = controls.values().map(|control| control.ours.as_fd());
+        polled.extend(heard.map(|control| PollFd::new(control, PollFlags::POLLIN)));
         // A socket at its end is always readable: not asked any more.
         let first = usize::from(self.ending);
         let ready = poll(&mut polled[first..], timeout);

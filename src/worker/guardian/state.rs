@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::Instant;
 
 use nix::sys::signalfd::SignalFd;
@@ -46,9 +47,29 @@ pub(super) enum Origin {
     /// An init process, forked for it.
     Init,
     /// This process: it is a template, spoken to by this socket.
-    Guardian(OwnedFd),
-    /// The template of that id; the helper process, until it was waited for.
-    Template { id: u64, helper: Option<u32> },
+    Guardian(Rc<Control>),
+    /// A template.
+    Template(Fork),
+}
+
+/// The socket of a template.
+pub(super) struct Control {
+    /// The guardian's end.
+    pub(super) ours: OwnedFd,
+    /// The template's, so that its end is none of the socket, which would be readable for ever.
+    pub(super) _theirs: OwnedFd,
+}
+
+/// The origin of a worker that was forked from a template, which it may outlive.
+pub(super) struct Fork {
+    /// The template's id.
+    pub(super) template: u64,
+    /// The template's session, which a keeper is in.
+    pub(super) session: u32,
+    /// What the keeper says comes by the template's socket.
+    pub(super) control: Rc<Control>,
+    /// The helper process, until it was waited for.
+    pub(super) helper: Option<u32>,
 }
 
 impl Worker {

@@ -13,9 +13,12 @@
 //! A template, and whatever it has imported, can say untrue things of its own workers, and of no others: each has a socket of its own,
 //! and a keeper is a child of this process in the template's session, or is not believed.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
@@ -24,7 +27,7 @@ use nix::sys::socket::{
 use super::helper;
 use super::init::{self, Event, InitReport};
 use super::mounts::can_hide_from_users;
-use super::state::{Guardian, Origin, Worker, pid_of};
+use super::state::{Control, Fork, Guardian, Origin, Worker, pid_of};
 use super::wire::{SpawnFailure, SpawnFds, Stage};
 use crate::process::{Process, receive_packet};
 
@@ -81,8 +84,14 @@ fn pair() -> Result<(OwnedFd, OwnedFd), SpawnFailure> {
 /// When it cannot be forked.
 pub(super) fn start(id: u64, fds: SpawnFds, pipe: BorrowedFd<'_>) -> Result<Worker, SpawnFailure> {
     let (ours, theirs) = pair()?;
+    let kept = theirs.try_clone();
+    let kept = kept.map_err(|error| failed(error.raw_os_error().unwrap_or(libc::EMFILE)))?;
     let pid = init::start_template(id, fds, pipe, theirs)?;
-    let mut template = Worker::new(pid, Origin::Guardian(ours));
+    let control = Control {
+        ours,
+        _theirs: kept,
+    };
+    let mut template = Worker::new(pid, Origin::Guardian(Rc::new(control)));
     template.leader = Some(pid);
     Ok(template)
 }
@@ -90,12 +99,12 @@ pub(super) fn start(id: u64, fds: SpawnFds, pipe: BorrowedFd<'_>) -> Result<Work
 impl Worker {
     /// One that its template has not forked yet, and need not any more, is gone.
     pub(super) fn give_up_fork(&mut self) {
-        let Origin::Template { helper, .. } = &self.origin else {
+        let Origin::Template(fork) = &self.origin else {
             return;
         };
-        if let Some(helper) = helper {
+        if let Some(helper) = fork.helper {
             // Nobody has waited for it, so that the pid is its own.
-            let _ended_already = nix::sys::signal::kill(pid_of(*helper), Signal::SIGKILL);
+            let _ended_already = nix::sys::signal::kill(pid_of(helper), Signal::SIGKILL);
         }
         if self.init == 0 {
             self.dying = true;
@@ -103,20 +112,28 @@ impl Worker {
         }
     }
 
-    fn is_pending_of(&self, template: u64) -> bool {
-        matches!(&self.origin, Origin::Template { id, .. } if *id == template) && self.init == 0
+    fn fork(&self) -> Option<&Fork> {
+        match &self.origin {
+            Origin::Template(fork) => Some(fork),
+            Origin::Init | Origin::Guardian(_) => None,
+        }
+    }
+
+    /// Whether its template has still to fork it.
+    fn is_pending(&self) -> bool {
+        self.init == 0 && !self.init_reaped
     }
 }
 
 impl Guardian {
-    /// Templates that have not been waited for, and their sockets.
-    pub(super) fn templates(&self) -> impl Iterator<Item = (u64, &OwnedFd)> {
-        self.workers
-            .iter()
-            .filter_map(|(&id, worker)| match &worker.origin {
-                Origin::Guardian(control) if !worker.init_reaped => Some((id, control)),
-                _ => None,
-            })
+    /// The sockets of templates that are there, or of which a worker is.
+    pub(super) fn controls(&self) -> BTreeMap<u64, Rc<Control>> {
+        let control = |(&id, worker): (&u64, &Worker)| match &worker.origin {
+            Origin::Guardian(control) => Some((id, Rc::clone(control))),
+            Origin::Template(fork) => Some((fork.template, Rc::clone(&fork.control))),
+            Origin::Init => None,
+        };
+        self.workers.iter().filter_map(control).collect()
     }
 
     /// Has a template fork a worker. What comes of it is told by its reports.
@@ -141,7 +158,7 @@ impl Guardian {
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         let rights = [ControlMessage::ScmRights(&all)];
         let parts = [io::IoSlice::new(&number)];
-        let sent = sendmsg::<()>(control.as_raw_fd(), &parts, &rights, flags, None);
+        let sent = sendmsg::<()>(control.ours.as_raw_fd(), &parts, &rights, flags, None);
         sent.map_err(|errno| failed(errno as i32))?;
         drop(theirs);
         // Without a helper the leader finds its socket closed, and says that it has failed.
@@ -158,10 +175,9 @@ impl Guardian {
 
     /// Takes what templates and the keepers of their workers have said.
     pub(super) fn hear_templates(&mut self) {
-        let templates: Vec<u64> = self.templates().map(|(id, _)| id).collect();
-        for template in templates {
+        for (template, control) in self.controls() {
             for _ in 0..REPORTS_AT_ONCE {
-                let Some(report) = self.report_of(template) else {
+                let Some(report) = report_of(control.ours.as_fd()) else {
                     break;
                 };
                 self.take_of(template, report);
@@ -169,39 +185,20 @@ impl Guardian {
         }
     }
 
-    /// The next report by the socket of a template.
-    fn report_of(&self, template: u64) -> Option<InitReport> {
-        let Origin::Guardian(control) = &self.workers.get(&template)?.origin else {
-            return None;
-        };
-        let mut polled = [nix::poll::PollFd::new(
-            control.as_fd(),
-            nix::poll::PollFlags::POLLIN,
-        )];
-        match nix::poll::poll(&mut polled, nix::poll::PollTimeout::ZERO) {
-            Ok(1..) => {}
-            _ => return None,
-        }
-        let mut said = [0; InitReport::LEN];
-        // Descriptors that it sends, for nobody asked for any, are closed.
-        let (len, _) = receive_packet(control.as_fd(), &mut said).ok()?;
-        InitReport::from_bytes(&said[..len])
-    }
-
     fn take_of(&mut self, template: u64, report: InitReport) {
-        let session = self.workers.get(&template).map(|it| it.init);
-        let Some(worker) = self.workers.get_mut(&report.id) else {
+        let worker = self.workers.get_mut(&report.id);
+        let Some((worker, session)) = worker.and_then(|worker| {
+            let fork = worker.fork().filter(|fork| fork.template == template)?;
+            let session = fork.session;
+            Some((worker, session))
+        }) else {
             return;
         };
-        if !matches!(&worker.origin, Origin::Template { id, .. } if *id == template) {
-            return;
-        }
         match report.event {
             Event::Forked { keeper } => {
-                let is_it = Process::now(keeper).is_some_and(|it| {
-                    it.parent == std::process::id() && Some(it.session) == session
-                });
-                if is_it && worker.init == 0 && !worker.init_reaped {
+                let is_it = Process::now(keeper)
+                    .is_some_and(|it| it.parent == std::process::id() && it.session == session);
+                if is_it && worker.is_pending() {
                     worker.init = keeper;
                 }
             }
@@ -229,7 +226,8 @@ impl Guardian {
     /// A template is gone: what it was to fork comes to nothing.
     pub(super) fn template_ended(&mut self, template: u64) {
         for worker in self.workers.values_mut() {
-            if worker.is_pending_of(template) {
+            let is_its = worker.fork().is_some_and(|fork| fork.template == template);
+            if is_its && worker.is_pending() {
                 worker.failure = Some(failed(libc::ESRCH));
                 worker.give_up_fork();
             }
@@ -241,8 +239,8 @@ impl Guardian {
         self.workers
             .values_mut()
             .any(|worker| match &mut worker.origin {
-                Origin::Template { helper, .. } if *helper == Some(pid) => {
-                    *helper = None;
+                Origin::Template(fork) if fork.helper == Some(pid) => {
+                    fork.helper = None;
                     true
                 }
                 _ => false,
@@ -252,13 +250,24 @@ impl Guardian {
     /// Whether a child of this process belongs to a fork that is under way: the helper of a worker, or a process in the session of a template that
     /// has a worker to fork.
     pub(super) fn is_of_a_fork(&self, child: &Process) -> bool {
-        self.workers.values().any(|worker| match &worker.origin {
-            Origin::Template { helper, .. } if *helper == Some(child.pid) => true,
-            Origin::Template { id, .. } if worker.init == 0 && !worker.init_reaped => self
-                .workers
-                .get(id)
-                .is_some_and(|template| template.init == child.session),
-            _ => false,
+        self.workers.values().any(|worker| {
+            worker.fork().is_some_and(|fork| {
+                fork.helper == Some(child.pid)
+                    || (worker.is_pending() && fork.session == child.session)
+            })
         })
     }
+}
+
+/// The next report by the socket of a template.
+fn report_of(control: BorrowedFd<'_>) -> Option<InitReport> {
+    let mut polled = [PollFd::new(control, PollFlags::POLLIN)];
+    match poll(&mut polled, PollTimeout::ZERO) {
+        Ok(1..) => {}
+        _ => return None,
+    }
+    let mut said = [0; InitReport::LEN];
+    // Descriptors that it sends, for nobody asked for any, are closed.
+    let (len, _) = receive_packet(control, &mut said).ok()?;
+    InitReport::from_bytes(&said[..len])
 }
