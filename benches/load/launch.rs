@@ -1,4 +1,4 @@
-//! What the direct start of packages brings: the same package started by four methods, round by round.
+//! What the direct start of packages brings: the same package started by five methods, round by round.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +32,7 @@ pub(crate) struct LaunchArgs {
 }
 
 /// Command lines as people write them; the packages are in the caches of npm and uv, or will be.
-const LINES: [&[&str]; 3] = [
+const LINES: [&[&str]; 5] = [
     &[
         "npx",
         "-y",
@@ -45,6 +45,8 @@ const LINES: [&[&str]; 3] = [
         "/tmp",
     ],
     &["uvx", "mcp-server-time@2026.10.19"],
+    &["uvx", "mcp-server-git@2026.10.19"],
+    &["uvx", "mcp-server-fetch@2026.10.24"],
 ];
 
 /// A method to start a line, and what each round saw.
@@ -55,7 +57,7 @@ struct LaunchMethod {
     mib: f64,
 }
 
-/// Starts every line by each of four methods, one after the other, round by round.
+/// Starts every line by each of five methods, one after the other, round by round.
 ///
 /// # Errors
 /// If no line has the word `only` in it.
@@ -117,12 +119,13 @@ pub(crate) fn run(args: &LaunchArgs) -> Result<Section> {
 }
 
 #[tokio::main]
-async fn compare(line: &[&str], rounds: u32) -> Result<[LaunchMethod; 4]> {
+async fn compare(line: &[&str], rounds: u32) -> Result<Vec<LaunchMethod>> {
     let names = [
         "as written, by hand",
         "its entry point, by hand",
         "stdiopool, launch = \"as-is\"",
         "stdiopool, launch = \"auto\"",
+        "stdiopool, prime = \"auto\"",
     ];
     let mut methods = names.map(|name| LaunchMethod {
         name,
@@ -130,8 +133,8 @@ async fn compare(line: &[&str], rounds: u32) -> Result<[LaunchMethod; 4]> {
         processes: 0,
         mib: 0.0,
     });
-    let as_is = Pool::serve(line, "as-is")?;
-    let auto = Pool::serve(line, "auto")?;
+    let as_is = Pool::serve(line, "as-is", "off")?;
+    let auto = Pool::serve(line, "auto", "off")?;
     // Fills the caches of its tenant.
     as_is.until_installed().await?;
     // Installs the package, and tells what its entry point is.
@@ -140,18 +143,29 @@ async fn compare(line: &[&str], rounds: u32) -> Result<[LaunchMethod; 4]> {
     let first = auto.pids().await?.first().copied();
     let entry = entry_point(first.ok_or("no worker is listed")?)?;
     session.close().await?;
+    // Of npm nothing is primed.
+    let primed = match line[0] {
+        "uvx" => Some(Pool::serve(line, "auto", "auto")?),
+        _ => None,
+    };
+    if let Some(primed) = &primed {
+        primed.until_installed().await?;
+        primed.until_primed().await?;
+    }
     let written: Vec<String> = line.iter().map(|&word| word.to_owned()).collect();
     for _ in 0..rounds {
         by_hand(&written, &mut methods[0])?;
         by_hand(&entry, &mut methods[1])?;
-        for (pool, method) in [&as_is, &auto].into_iter().zip(&mut methods[2..]) {
+        let pools = [&as_is, &auto].into_iter().chain(&primed);
+        for (pool, method) in pools.zip(&mut methods[2..]) {
             let (session, millis) = pool.open().await?;
             method.millis.push(millis);
             method.note(&pool.pids().await?)?;
             session.close().await?;
         }
     }
-    Ok(methods)
+    let measured = methods.into_iter().filter(|it| !it.millis.is_empty());
+    Ok(measured.collect())
 }
 
 impl LaunchMethod {
@@ -174,13 +188,13 @@ impl Session {
 }
 
 impl Pool {
-    fn serve(line: &[&str], launch: &str) -> Result<Self> {
+    fn serve(line: &[&str], launch: &str, prime: &str) -> Result<Self> {
         let (program, args) = line.split_first().ok_or("no command")?;
         let config = Config {
             // What it said of itself must not be answered from memory.
             pool: "catalog_age = \"never\"\n".to_owned(),
             server: format!(
-                "command = {program:?}\nargs = {args:?}\nshare = \"session\"\nlaunch = {launch:?}\n"
+                "command = {program:?}\nargs = {args:?}\nshare = \"session\"\nlaunch = {launch:?}\nprime = {prime:?}\n"
             ),
             tenants: 1,
         };
@@ -197,6 +211,29 @@ impl Pool {
                 Err(error) if begun.elapsed() > PATIENCE => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
             }
+        }
+    }
+
+    /// Its template has imported all it will.
+    async fn until_primed(&self) -> Result<()> {
+        let admin = self.0.workers.replace("/workers", "/templates");
+        let begun = Instant::now();
+        loop {
+            let told: serde_json::Value = reqwest::Client::builder()
+                .no_proxy()
+                .build()?
+                .get(&admin)
+                .send()
+                .await?
+                .json()
+                .await?;
+            if told["templates"][0]["state"] == "ready" {
+                return Ok(());
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(format!("no template becomes ready: {told}").into());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

@@ -38,10 +38,10 @@ pub use accounts::{
     SecretDetails, TenantDetails, TokenDetails, seconds,
 };
 pub use model::{
-    CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError, LimitsInForce,
-    LogLine, MAX_CONFIGURATIONS, MAX_OBSERVED, ObservedServer, OpenConfiguration,
-    REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck, ServerRow, SessionRow, StartCounts, Status,
-    SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+    BarredRow, CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError,
+    LimitsInForce, LogLine, MAX_CONFIGURATIONS, MAX_OBSERVED, ObservedServer, OpenConfiguration,
+    PrimedStarts, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck, ServerRow, SessionRow,
+    StartCounts, Status, SupervisorState, TemplateRow, TenantRow, WorkerCounts, WorkerRow,
 };
 pub use router::{AdminError, Options, router};
 pub use supervisor::{EventFollow, LogFollow, Reload, Supervisor};

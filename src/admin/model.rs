@@ -517,3 +517,50 @@ pub struct LogLine {
     /// Without the line end.
     pub line: String,
 }
+
+/// `api/v1/templates`: what starts of Python packages are forked from.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct PrimedStarts {
+    /// The templates there are.
+    pub templates: Vec<TemplateRow>,
+    /// Versions that are not primed any more.
+    pub barred: Vec<BarredRow>,
+    /// Servers whose last start was not primed, and why, as far as the launch told.
+    pub unprimed: std::collections::BTreeMap<ServerName, String>,
+}
+
+/// A template.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TemplateRow {
+    /// The server for which it was started.
+    pub server: ServerName,
+    /// The entry of the package cache, which is one version.
+    pub entry: String,
+    /// The program in it.
+    pub program: String,
+    /// `starting`, `ready` or `stopping`.
+    pub state: String,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// What it holds, as measured when it became ready.
+    pub memory_bytes: u64,
+    /// Workers that were forked from it.
+    pub forked: u64,
+    /// How long its imports took, in milliseconds: about what a primed start saves.
+    pub imports_ms: u64,
+    /// Modules that it has imported.
+    pub modules: Vec<String>,
+    /// Modules that each worker imports for itself, and why.
+    pub left_out: std::collections::BTreeMap<String, String>,
+}
+
+/// A version that is not primed any more.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct BarredRow {
+    /// The entry of the package cache, which is one version.
+    pub entry: String,
+    /// The program in it.
+    pub program: String,
+    /// Why.
+    pub why: String,
+}

@@ -43,6 +43,7 @@ GET  /api/v1/ended                      workers that have ended, and why: ?serve
 GET  /api/v1/sessions                   open sessions
 GET  /api/v1/servers                    configured servers
 GET  /api/v1/tenants                    tenants
+GET  /api/v1/templates                  what workers of Python packages are forked from
 GET  /api/v1/rules                      whether rules about tools match the tools there are
 GET  /api/v1/events                     what happens, as an event stream: ?since=10m or ms since 1970,
                                         ?follow=false for those that are remembered only
@@ -125,6 +126,7 @@ pub fn router<S: Supervisor>(
         .route("/api/v1/sessions", get(sessions::<S>))
         .route("/api/v1/servers", get(servers::<S>))
         .route("/api/v1/tenants", get(tenants::<S>))
+        .route("/api/v1/templates", get(templates::<S>))
         .route("/api/v1/events", get(events::<S>))
         .route("/api/v1/drain", post(drain::<S>))
         .route("/api/v1/reload", post(reload::<S>));
@@ -189,6 +191,10 @@ async fn rules<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<model::Rule
 
 async fn tenants<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model::TenantRow>> {
     Json(admin.supervisor.tenants())
+}
+
+async fn templates<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<model::PrimedStarts> {
+    Json(admin.supervisor.templates())
 }
 
 fn worker_id(text: &str) -> Result<WorkerId, ApiError> {

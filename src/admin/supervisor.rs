@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 
 use super::accounts::{Accounting, Act};
 use super::model::{
-    EndedRow, Event, RuleCheck, ServerRow, SessionRow, Status, TenantRow, WorkerRow,
+    EndedRow, Event, PrimedStarts, RuleCheck, ServerRow, SessionRow, Status, TenantRow, WorkerRow,
 };
 use crate::ids::WorkerId;
 
@@ -48,6 +48,8 @@ pub trait Supervisor: Send + Sync + 'static {
     fn servers(&self) -> Vec<ServerRow>;
     /// Whether rules about tools match the tools there are.
     fn rules(&self) -> RuleCheck;
+    /// What starts of Python packages are forked from.
+    fn templates(&self) -> PrimedStarts;
     /// Every tenant that is configured or has something running, by name.
     fn tenants(&self) -> Vec<TenantRow>;
     /// A live worker; `None` if there is none of that id.

@@ -116,6 +116,10 @@ impl Supervisor for Fake {
         RuleCheck::default()
     }
 
+    fn templates(&self) -> super::PrimedStarts {
+        super::PrimedStarts::default()
+    }
+
     fn tenants(&self) -> Vec<TenantRow> {
         vec![]
     }

@@ -10,8 +10,8 @@ use tokio::runtime::Builder;
 use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
-    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, ProfileArgs, PsArgs, ReloadArgs, RestoreArgs,
-    SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
+    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs, ReloadArgs,
+    RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
 };
 use crate::config;
 use crate::process::{
@@ -53,6 +53,7 @@ enum Command {
     Backup(BackupArgs),
     Restore(RestoreArgs),
     Prefetch(PrefetchArgs),
+    Prime(PrimeArgs),
     Tune(TuneArgs),
     DemoServer(DemoServer),
 }
@@ -91,6 +92,7 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => block_on(args.run()),
         Command::Call(args) => block_on(args.run()),
         Command::Ps(args) => block_on(args.run()),
+        Command::Prime(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),
         Command::Events(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),

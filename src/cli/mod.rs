@@ -7,7 +7,7 @@
 //!  serve, demo-server            this process does it
 //!  check, explain, doctor, tune  this process looks, and changes nothing
 //!  profile                       this process serves one server for the moment, and records it
-//!  ps, logs, events, stop …      the admin API of a running stdiopool  (`client`)
+//!  ps, prime, logs, stop …        the admin API of a running stdiopool  (`client`)
 //!  tenant, token, secret, oauth  the admin API; where none runs, the state folder itself  (`accounts`)
 //!  call                          a client of the front door  (`mcp`)
 //! ```
@@ -36,6 +36,7 @@ mod oauth;
 mod observed;
 mod output;
 mod prefetch;
+mod prime;
 mod profile;
 mod ps;
 mod reload;
@@ -67,6 +68,7 @@ pub use explain::ExplainArgs;
 pub use logs::LogsArgs;
 pub use oauth::OauthArgs;
 pub use prefetch::PrefetchArgs;
+pub use prime::PrimeArgs;
 pub use profile::ProfileArgs;
 pub use ps::PsArgs;
 pub use reload::ReloadArgs;

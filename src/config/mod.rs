@@ -64,8 +64,9 @@ pub use load::{load, parse, single_command};
 pub use mistake::{ConfigErrors, Mistake, Mistakes, Warning, placed, similar};
 pub use model::{
     Admin, Aggregate, Arg, Auth, AuthMode, ClientAuth, Config, DEFAULT_TENANT, DefaultRates, Http,
-    Interactive, Isolation, Jwt, KeySource, LaunchMode, OAuth, Packages, Pool, ProxyHeaders, Rates,
-    SandboxUsers, SecretSource, SecretUse, Server, Share, State, Tenant, Tls, Token, WorkerLimits,
+    Interactive, Isolation, Jwt, KeySource, LaunchMode, OAuth, Packages, Pool, Prime, ProxyHeaders,
+    Rates, SandboxUsers, SecretSource, SecretUse, Server, Share, State, Tenant, Tls, Token,
+    WorkerLimits,
 };
 pub use origins::{NoOrigin, Origins};
 pub use policy::{Policy, Rule};

@@ -11,7 +11,7 @@ use super::bind::Bind;
 use super::command::{args, env, not_a_program, template};
 use super::downloads::{Downloader, downloaders};
 use super::isolation::{sandbox, strict_paths};
-use super::model::{Arg, Interactive, LaunchMode, Pool, Server, Share};
+use super::model::{Arg, Interactive, LaunchMode, Pool, Prime, Server, Share};
 use super::names::bad_name;
 use super::network::network;
 use super::reader::Reader;
@@ -96,6 +96,7 @@ fn server(reader: &mut Reader<'_, '_>, pool: &Pool, base_dir: &Path) -> Server {
         starts_on_connect,
         min_idle,
         launch: package.launch,
+        prime: package.prime,
         pin: package.pin,
         writable_dependencies: package.writable_dependencies,
         limits,
@@ -332,6 +333,7 @@ fn interactive(reader: &mut Reader<'_, '_>) -> Interactive {
 /// How the server's package is installed and run.
 struct Package {
     launch: LaunchMode,
+    prime: Prime,
     pin: bool,
     writable_dependencies: Vec<String>,
 }
@@ -339,10 +341,12 @@ struct Package {
 impl Package {
     fn read(reader: &mut Reader<'_, '_>) -> Self {
         let launch = launch(reader);
+        let prime = prime(reader);
         let pin = reader.boolean("pin", false, "What an npx or uvx line was resolved to is written to pool.lock, beside pool.toml, and used from then on, on every host that has that file: no newer version is looked for.");
         let writable_dependencies = reader.texts("writable_dependencies", &[], "Dependencies of its package that write beside their own code, by their names in the registry; \"*\" for all. Each tenant's server gets copies of them, like those of the package itself, which take that much more of the disk; without, such a write fails with EROFS, since a dependency is one for all tenants.");
         Self {
             launch,
+            prime,
             pin,
             writable_dependencies,
         }
@@ -355,6 +359,14 @@ fn launch(reader: &mut Reader<'_, '_>) -> LaunchMode {
     reader
         .word("launch", "auto", &words, doc)
         .unwrap_or(LaunchMode::Auto)
+}
+
+fn prime(reader: &mut Reader<'_, '_>) -> Prime {
+    let words = [("auto", Prime::Auto), ("off", Prime::Off)];
+    let doc = "Whether workers of a Python package are forked from a process that has imported its libraries already. \"auto\": where stdiopool is root, `launch` and `sandbox` are \"auto\" and \"standard\", `network` is \"on\", and the imports read nothing that a launch decides; from the second start of a version on. Such workers share their address layout and hash seed. \"off\": each worker imports for itself.";
+    reader
+        .word("prime", "auto", &words, doc)
+        .unwrap_or(Prime::Auto)
 }
 
 /// Where packages come from is the same for every tenant: what one tenant's values name would be another's to run.

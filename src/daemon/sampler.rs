@@ -285,10 +285,12 @@ impl Sampler {
 
     /// Lets idle workers shed some of what all hold while the host lacks memory.
     fn relieve_pressure(&mut self, now: Instant, views: &[WorkerView]) {
+        let is_pressed = memory_pressure().is_some_and(|percent| percent >= HIGH_PRESSURE);
         let is_soon = self
             .pressed_at
             .is_some_and(|at| now.saturating_duration_since(at) < PRESSURE_PERIOD);
-        if is_soon || memory_pressure().is_none_or(|percent| percent < HIGH_PRESSURE) {
+        self.workers.look_at_templates(is_pressed && !is_soon);
+        if is_soon || !is_pressed {
             return;
         }
         self.pressed_at = Some(now);

@@ -44,6 +44,7 @@ impl Service {
         self.gateway.sessions().close_streams();
         doors.close_front();
         let pool = self.gateway.workers().pool();
+        self.gateway.workers().stop_all_templates();
         pool.stop_all(StopReason::Drained).await;
         self.gateway.join().await;
         background.grants_stop.cancel();

@@ -12,9 +12,10 @@ use super::events::Events;
 use super::observed::observed;
 use super::reload::Reloader;
 use crate::admin::{
-    Accounting, Act, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint, LimitsInForce,
-    LogFollow, MAX_CONFIGURATIONS, OpenConfiguration, Reload, RuleCheck, ServerRow, SessionRow,
-    StartCounts, Status, Supervisor, SupervisorState, TenantRow, WorkerCounts, WorkerRow,
+    Accounting, Act, BarredRow, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint,
+    LimitsInForce, LogFollow, MAX_CONFIGURATIONS, OpenConfiguration, PrimedStarts, Reload,
+    RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState,
+    TemplateRow, TenantRow, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
 use crate::gateway::Gateway;
@@ -23,7 +24,7 @@ use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
 use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
-use crate::upstream::start_failed;
+use crate::upstream::{ShownTemplate, start_failed};
 use crate::worker::Worker;
 
 /// Longest text of an error in a row, in bytes.
@@ -298,6 +299,37 @@ impl Supervisor for Running {
         RuleCheck {
             unmatched: findings.into_iter().map(|it| it.message).collect(),
             unknown,
+        }
+    }
+
+    fn templates(&self) -> PrimedStarts {
+        let workers = self.gateway.workers();
+        let row = |it: ShownTemplate| {
+            let report = it.report.as_deref().cloned().unwrap_or_default();
+            TemplateRow {
+                server: it.server,
+                entry: it.entry,
+                program: it.program,
+                state: it.state.to_owned(),
+                pid: it.pid,
+                memory_bytes: it.memory_bytes,
+                forked: it.forked,
+                imports_ms: report.took_ms,
+                modules: report.modules,
+                left_out: report.left_out,
+            }
+        };
+        let barred = workers.barred_templates().into_iter();
+        PrimedStarts {
+            templates: workers.shown_templates().into_iter().map(row).collect(),
+            barred: barred
+                .map(|(entry, program, why)| BarredRow {
+                    entry,
+                    program,
+                    why,
+                })
+                .collect(),
+            unprimed: workers.obstacles_to_priming(),
         }
     }
 

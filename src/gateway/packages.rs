@@ -99,7 +99,11 @@ impl Gateway {
         let running = connections
             .iter()
             .filter_map(|connection| connection.entry());
-        let running: Vec<String> = running.map(ToOwned::to_owned).collect();
+        let templates = self.state.workers.shown_templates();
+        let running = running.map(ToOwned::to_owned);
+        let running: Vec<String> = running
+            .chain(templates.into_iter().map(|it| it.entry))
+            .collect();
         let is_running = move |entry: &str| running.iter().any(|running| running == entry);
         let tasks = self.state.tasks.clone();
         tasks.spawn(async move { installer.collect(packages.keep, is_running).await });

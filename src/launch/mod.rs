@@ -23,6 +23,7 @@ mod launcher_settings;
 pub mod line;
 mod package;
 pub mod packages;
+pub mod priming;
 mod quiet;
 mod reach;
 mod sandbox;

@@ -203,6 +203,16 @@ impl<L: Launcher> Pool<L> {
         self.inner.on(Event::Measured(id, bytes));
     }
 
+    /// What workers are forked from holds so many bytes, beside all workers.
+    pub fn reserve(&self, bytes: u64) {
+        self.inner.on(Event::Reserved(bytes));
+    }
+
+    /// Whether memory has room for one more worker of the server, without anything being shed for it.
+    pub fn has_room_for(&self, server: &ServerName) -> bool {
+        self.inner.core.lock().policy.has_room_for(server)
+    }
+
     /// A page-out has ended: so many bytes are still held, or it could not be done.
     pub fn hibernated(&self, id: WorkerId, bytes: Option<u64>) {
         self.inner.on(Event::Hibernated(id, bytes));

@@ -10,7 +10,7 @@ use super::labels::{
     Method, Observed, Outcome, RefreshOutcome, StartOutcome, WorkerState,
 };
 use super::registration::gauge_value;
-use super::server_families::{DIRECTIONS, ServerVecs};
+use super::server_families::{DIRECTIONS, PRIMED_OUTCOMES, ServerVecs};
 use crate::ids::ServerName;
 use crate::protocol::Flaw;
 
@@ -84,6 +84,16 @@ impl ServerMetrics {
                 .with_label_values(&[self.name.as_str()])
                 .observe(took.as_secs_f64());
         }
+    }
+
+    /// A start that was forked from a template has come to its end.
+    pub fn primed_start(&self, is_ok: bool) {
+        let [ok, failed] = PRIMED_OUTCOMES;
+        let outcome = if is_ok { ok } else { failed };
+        self.vecs
+            .primed_starts
+            .with_label_values(&[self.name.as_str(), outcome])
+            .inc();
     }
 
     /// An attempt of a worker to reach a host has ended, after so many bytes to and from it.

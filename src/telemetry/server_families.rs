@@ -29,6 +29,8 @@ const WAKE_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
+/// `outcome` of `worker_primed_starts_total`.
+pub(super) const PRIMED_OUTCOMES: [&str; 2] = ["ok", "failed"];
 /// `direction` of `egress_bytes_total`, as the worker sees it.
 pub(super) const DIRECTIONS: [&str; 2] = ["sent", "received"];
 
@@ -37,6 +39,7 @@ families! {
     pub(super) struct ServerVecs {
         workers: IntGaugeVec = gauge_by("workers", &["server", "state"], "Worker processes now, by state.");
         starts: IntCounterVec = counter_by("worker_starts_total", &["server", "outcome"], "Attempts to start a worker, by outcome.");
+        primed_starts: IntCounterVec = counter_by("worker_primed_starts_total", &["server", "outcome"], "Starts that were forked from a template, by whether the worker came to serve; the others are repeated as ordinary starts.");
         start_seconds: HistogramVec = seconds_by("worker_start_seconds", &["server"], START_BUCKETS, "Time from spawn to a ready worker, successful starts only.");
         exits: IntCounterVec = counter_by("worker_exits_total", &["server", "reason"], "Workers that are gone, by reason.");
         circuits: IntCounterVec = counter_by("circuit_changes_total", &["server", "state"], "Circuits of a server that opened or closed.");
@@ -72,6 +75,9 @@ impl ServerVecs {
         }
         for &outcome in StartOutcome::ALL {
             one(self.starts.remove_label_values(&[name, outcome.as_str()]));
+        }
+        for outcome in PRIMED_OUTCOMES {
+            one(self.primed_starts.remove_label_values(&[name, outcome]));
         }
         for &reason in ExitReason::ALL {
             one(self.exits.remove_label_values(&[name, reason.as_str()]));

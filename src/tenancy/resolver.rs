@@ -18,8 +18,10 @@ use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Isolation, SecretUse, Server};
 use crate::ids::{ServerName, TenantId};
+use crate::launch::priming::locale_of;
 use crate::launch::{
-    LaunchSpec, ProcessLimits, Redactor, RunsAs, SecretFiles, TokenMark, is_of_npm, is_one_variable,
+    LaunchSpec, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles, TokenMark, is_of_npm,
+    is_one_variable,
 };
 use crate::profile::RecordBook;
 use crate::protocol::{Failure, Reason};
@@ -252,6 +254,44 @@ impl Resolver {
         let runs_as = self.confinement.runs_as_nobody(server);
         self.spec(name, server, &values, &Folders::default(), runs_as)
             .map(Some)
+    }
+
+    /// The launch of what workers of a server are forked from, whose own is `worker`: a process with a user of its own and with nothing of a
+    /// tenant's but the locale, in a folder of that name among those of spares. Program and arguments are still those of the worker. `None`
+    /// where tenants have no users of their own.
+    pub fn resolve_template(
+        &self,
+        name: &ServerName,
+        worker: &LaunchSpec,
+        folder: &str,
+    ) -> Option<LaunchSpec> {
+        let users = self.confinement.users.as_ref()?;
+        let sandbox = worker.sandbox.clone()?;
+        let locale = locale_of(&worker.env).into_iter();
+        let locale = locale.map(|(variable, value)| (variable, value.into()));
+        let path = ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".into());
+        Some(LaunchSpec {
+            tenant: None,
+            args: vec![],
+            env: locale.chain([path]).collect(),
+            cwd: PathBuf::new(),
+            scratch: Some(self.state.scratch_dir(name).join(folder)),
+            roots: vec![],
+            limits: ProcessLimits::default(),
+            sandbox: Some(Sandbox {
+                runs_as: RunsAs::OneOf(Arc::clone(users.user_pool())),
+                named: vec![],
+                ..sandbox
+            }),
+            folders: vec![],
+            packages: PathBuf::new(),
+            writable: vec![],
+            secret_files: SecretFiles::default(),
+            sourced: BTreeMap::new(),
+            redactor: Redactor::default(),
+            token: None,
+            ..worker.clone()
+        })
     }
 
     /// The environment in which the package of a server is installed: nothing of a tenant's.

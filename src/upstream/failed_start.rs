@@ -21,6 +21,10 @@ pub(super) fn not_started(
     let (id, plan) = (connection.id(), connection.plan());
     // What the process answered, or a path made of a secret, may be in it.
     let (outcome, why) = (error.outcome, plan.spec.redactor.redact(&error.why));
+    if outcome == StartOutcome::Declined {
+        // What was forked from a template did not serve: another is started ordinarily.
+        return declined(workers, connection, &why, StopReason::Declined);
+    }
     let era = plan.handshake.era;
     let may_take_the_other = match outcome {
         StartOutcome::Cancelled => false,

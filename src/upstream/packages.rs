@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use super::connection::WorkerConnection;
+use super::template_set::Priming;
 use super::workers::Workers;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
 use crate::launch::packages::{Installed, Unscripted, npm_cache, wanted_by_npx};
@@ -26,13 +27,16 @@ pub(crate) struct ToStart<'a> {
     pub(crate) spec: Cow<'a, LaunchSpec>,
     /// Why the process is not the program of its package, if that could not be installed.
     pub(crate) not_installed: Option<String>,
+    /// What priming is to it, if it is the program of its package.
+    pub(crate) priming: Option<Priming>,
 }
 
 impl<'a> ToStart<'a> {
-    fn of(spec: Cow<'a, LaunchSpec>) -> Self {
+    fn of(spec: Cow<'a, LaunchSpec>, priming: Priming) -> Self {
         Self {
             spec,
             not_installed: None,
+            priming: Some(priming),
         }
     }
 }
@@ -84,7 +88,10 @@ impl Workers {
             Start::NotUnderstood(why) => NoProgram::yet(why.clone()),
             Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
             Start::Package(package) => match self.program(connection, &package.run, &spec).await? {
-                Ok(program) => return Ok(ToStart::of(Cow::Owned(program))),
+                Ok((program, installed)) => {
+                    let priming = self.priming(connection, &program, &installed);
+                    return Ok(ToStart::of(Cow::Owned(program), priming));
+                }
                 Err(missing) if !package.withheld.is_empty() => {
                     return Err(refused(missing.why, &package.withheld));
                 }
@@ -132,7 +139,7 @@ impl Workers {
         connection: &Arc<WorkerConnection>,
         run: &PackageRun,
         spec: &LaunchSpec,
-    ) -> Result<Result<LaunchSpec, NoProgram>, NotStarted> {
+    ) -> Result<Result<(LaunchSpec, Arc<Installed>), NoProgram>, NotStarted> {
         let plan = connection.plan();
         let Some(slot) = plan.slot(&self.installer) else {
             let why = "too many packages are in use".to_owned();
@@ -149,7 +156,8 @@ impl Workers {
                 }
                 let view = view?;
                 connection.runs_from(Arc::clone(&view));
-                Ok(Ok(direct(spec, run, &installed, view.folder())))
+                let program = direct(spec, run, &installed, view.folder());
+                Ok(Ok((program, installed)))
             }
             Some(Err(why)) => Ok(Err(NoProgram {
                 why: slot.refusal(&why),
@@ -176,6 +184,7 @@ impl Workers {
         ToStart {
             spec,
             not_installed,
+            priming: None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::connection::WorkerConnection;
 use super::spare_slot::SpareSlot;
+use super::template_set::Priming;
 use super::workers::Workers;
 use crate::bridge::EraRefusal;
 use crate::config::template::{Reference, Template};
@@ -54,7 +55,14 @@ pub(super) async fn start(
         refusal: EraRefusal::Explicit,
         worker: None,
     })?;
-    let (spec, not_installed) = (spec.spec, spec.not_installed);
+    let (spec, not_installed, priming) = (spec.spec, spec.not_installed, spec.priming);
+    if let Some(priming) = &priming
+        && let Some(worker) = workers
+            .start_primed(connection, priming, &spec, &inbox)
+            .await
+    {
+        return begin_primed(workers, connection, priming, worker).await;
+    }
     let spawned = worker::spawn(
         &workers.guardian,
         connection.id(),
@@ -89,7 +97,34 @@ pub(super) async fn start(
     if let Some(why) = &not_installed {
         Workers::warn_as_written(connection, why);
     }
+    if let Some(priming) = &priming {
+        workers.prime(connection, priming, &spec);
+    }
     Ok(worker)
+}
+
+/// Shakes hands with a worker that was forked from a template. Where that fails, nothing is held against anybody: the next start is an
+/// ordinary one, which tells whether the server itself is at fault.
+async fn begin_primed(
+    workers: &Arc<Workers>,
+    connection: &Arc<WorkerConnection>,
+    priming: &Priming,
+    worker: worker::Worker,
+) -> Result<worker::Worker, StartError> {
+    let handshake = complete_handshake(workers, connection, &worker).await;
+    let metrics = &connection.plan().metrics;
+    metrics.primed_start(handshake.is_ok());
+    let Err(error) = handshake else {
+        return Ok(worker);
+    };
+    if matches!(error.outcome, StartOutcome::Cancelled) {
+        return Err(error);
+    }
+    workers.not_primed(priming, &error.why);
+    Err(StartError {
+        outcome: StartOutcome::Declined,
+        ..error
+    })
 }
 
 /// Whether the folder that a worker is to run in follows from what its caller sets, which alone is to blame for it then.

@@ -12,6 +12,7 @@ use super::events::ConnectionEvents;
 use super::lease::WorkerPool;
 use super::services::Services;
 use super::spare_slot::SpareSlot;
+use super::template_set::TemplateSet;
 use super::worker_events::{WorkerEvent, WorkerEventSink};
 use super::worker_launcher::{Lifecycle, WorkerLauncher};
 use crate::held::Ledger;
@@ -61,6 +62,8 @@ pub struct Workers {
     pub(super) installer: Arc<Installer>,
     /// Workers that may be paged out at once.
     pub(super) page_outs: Semaphore,
+    /// What starts of packages may be forked from.
+    pub(super) templates: TemplateSet,
     sink: Arc<dyn WorkerEventSink>,
     connections: RwLock<FxHashMap<WorkerId, Arc<WorkerConnection>>>,
     /// Where the processes of spares can be handed over, of those that are nobody's yet.
@@ -92,6 +95,7 @@ impl Workers {
                 guardian: dependencies.guardian,
                 installer: dependencies.installer,
                 page_outs: Semaphore::new(PAGE_OUTS),
+                templates: TemplateSet::default(),
                 sink: dependencies.sink,
                 connections: RwLock::default(),
                 spares: Mutex::default(),

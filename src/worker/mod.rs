@@ -58,14 +58,15 @@ pub use egress::descriptors_for_hosts;
 pub use egress_attempt::EgressAttempt;
 pub use exit::{Exit, ExitStatusKind};
 pub use guardian::{
-    Domains, Guardian, GuardianError, IsolationUnavailable, can_be_recorded, can_be_strict,
-    can_have_list_of_hosts, can_have_no_network, can_hide_from_users, can_make_read_only, domains,
-    run_guardian_if_asked,
+    Domains, Guardian, GuardianError, IsolationUnavailable, TEMPLATE_PROGRAM, can_be_primed,
+    can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network,
+    can_hide_from_users, can_make_read_only, domains, run_guardian_if_asked,
+    system_calls_of_templates,
 };
 pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};
 pub use options::{Options, Stats};
 pub use processor_use::{Precedence, ProcessorUse, processor_time, set_precedence};
-pub use spawn::{find_program, out_of_reach, spawn};
+pub use spawn::{find_program, out_of_reach, spawn, spawn_primed, spawn_template};
 pub use spawn_error::SpawnError;
 pub use stdin::SendError;

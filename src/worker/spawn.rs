@@ -14,9 +14,9 @@ use super::cgroup::Group;
 use super::disk::disk_usage;
 use super::egress::Egress;
 use super::guardian::{
-    Files, IsolationUnavailable, Launch, LaunchError, Launched, Root, TakesQueue, can_be_recorded,
-    can_be_strict, can_have_list_of_hosts, can_have_no_network, can_hide_from_users,
-    can_make_read_only,
+    Files, ForkedFrom, IsolationUnavailable, Launch, LaunchError, Launched, Root, TakesQueue,
+    can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network,
+    can_hide_from_users, can_make_read_only,
 };
 use super::life::{self, Pipes};
 use super::mount_plan::MountPlan;
@@ -45,6 +45,50 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 pub async fn spawn(
     guardian: &Guardian,
     id: WorkerId,
+    spec: &LaunchSpec,
+    options: &Options,
+    inbox: Arc<dyn Inbox>,
+    flow: Flow,
+) -> Result<Worker, SpawnError> {
+    spawn_from(guardian, (id, ForkedFrom::Init), spec, options, inbox, flow).await
+}
+
+/// Starts a template: a process that imports what others are to be forked with, by [`spawn_primed`]. It is a [`Worker`] that says on its stdout what
+/// it has imported, and ends with its stdin. See `template.py`.
+///
+/// # Errors
+/// As [`spawn`].
+pub async fn spawn_template(
+    guardian: &Guardian,
+    id: WorkerId,
+    spec: &LaunchSpec,
+    options: &Options,
+    inbox: Arc<dyn Inbox>,
+    flow: Flow,
+) -> Result<Worker, SpawnError> {
+    let from = (id, ForkedFrom::Guardian);
+    spawn_from(guardian, from, spec, options, inbox, flow).await
+}
+
+/// As [`spawn`], of a process that a template has forked: the program's libraries are there already.
+///
+/// # Errors
+/// As [`spawn`]; and when the template is gone, does not answer, or the host cannot isolate what it forks as it isolates other workers.
+pub async fn spawn_primed(
+    guardian: &Guardian,
+    (id, template): (WorkerId, WorkerId),
+    spec: &LaunchSpec,
+    options: &Options,
+    inbox: Arc<dyn Inbox>,
+    flow: Flow,
+) -> Result<Worker, SpawnError> {
+    let from = (id, ForkedFrom::Template(template.0));
+    spawn_from(guardian, from, spec, options, inbox, flow).await
+}
+
+async fn spawn_from(
+    guardian: &Guardian,
+    (id, origin): (WorkerId, ForkedFrom),
     spec: &LaunchSpec,
     options: &Options,
     inbox: Arc<dyn Inbox>,
@@ -83,10 +127,11 @@ pub async fn spawn(
     let group = group.map_err(SpawnError::io("make a control group for it"))?;
     let procs_files = group.iter().flat_map(Group::procs_files);
     launch.groups = procs_files.map(PathBuf::into_os_string).collect();
-    let start = async || launch_with_pipes(guardian, id, &launch, recorder.as_ref()).await;
+    let start =
+        async || launch_with_pipes(guardian, (id, origin), &launch, recorder.as_ref()).await;
     let (mut launched, pipes) = match start().await? {
-        // With pipes of its own: what was lost may have written to the first ones.
-        Err(LaunchError::Lost) => start().await?,
+        // With pipes of its own: what was lost may have written to the first ones. Templates are lost too.
+        Err(LaunchError::Lost) if origin == ForkedFrom::Init => start().await?,
         launched => launched,
     }
     .map_err(|error| explain(error, spec))?;
@@ -126,7 +171,7 @@ pub async fn spawn(
 /// When there are no pipes; within it, what became of the launch.
 async fn launch_with_pipes(
     guardian: &Guardian,
-    id: WorkerId,
+    (id, origin): (WorkerId, ForkedFrom),
     launch: &Launch,
     recorder: Option<&Recorder>,
 ) -> Result<Result<(Launched, Pipes), LaunchError>, SpawnError> {
@@ -137,7 +182,7 @@ async fn launch_with_pipes(
     let recorder = recorder.cloned();
     let recorder =
         recorder.map(|it| -> TakesQueue { Arc::new(move |queue| it.clone().serve(queue)) });
-    let launched = guardian.launch(id, launch, ends, recorder).await;
+    let launched = guardian.launch(id, (launch, origin), ends, recorder).await;
     let pipes = Pipes {
         stdin,
         stdout,

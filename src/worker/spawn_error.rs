@@ -191,6 +191,9 @@ pub(super) fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
                 (Stage::Recording, _) => {
                     format!("record `{program}` (see `stdiopool doctor`)")
                 }
+                (Stage::Template, _) => {
+                    format!("fork `{program}` from its template")
+                }
                 (Stage::Filter, _) => {
                     format!("filter the system calls of `{program}` (see `stdiopool doctor`)")
                 }

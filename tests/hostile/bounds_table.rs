@@ -42,6 +42,10 @@ const ROWS: &[(&str, Filled)] = &[
         By("a_flood_of_connections_is_the_flooders_own"),
     ),
     (
+        "templates of Python packages",
+        By("templates_come_and_go_by_their_states"),
+    ),
+    (
         "users of tenants",
         By("a_tenants_user_is_its_own_and_stays_so"),
     ),

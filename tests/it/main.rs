@@ -34,6 +34,7 @@ mod page;
 mod policy;
 mod pool;
 mod prefetch;
+mod primed;
 mod profile;
 mod readme;
 mod restart;

@@ -31,7 +31,7 @@ pub use pool::{Packages, Pool, SandboxUsers, State};
 pub use rates::{DefaultRates, Rates};
 pub use references::SecretUse;
 pub use secret::SecretSource;
-pub use server::{Arg, Interactive, Isolation, LaunchMode, Server, Share, WorkerLimits};
+pub use server::{Arg, Interactive, Isolation, LaunchMode, Prime, Server, Share, WorkerLimits};
 pub use tenant::{Tenant, Token};
 
 use super::audit::Audit;

@@ -40,6 +40,8 @@ pub struct Server {
     pub min_idle: usize,
     /// How the server's command is started.
     pub launch: LaunchMode,
+    /// Whether its starts may be forked from a template.
+    pub prime: Prime,
     /// Whether what the server's package was resolved to is kept in pool.lock.
     pub pin: bool,
     /// Dependencies of its package that its workers may write beside their code, each tenant its own; `*` for all.
@@ -156,6 +158,15 @@ pub enum LaunchMode {
     Auto,
     /// The command is started as written.
     AsIs,
+}
+
+/// Whether starts of a server's package may be forked from a template that has imported its libraries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Prime {
+    /// Where they are as an ordinary start would be.
+    Auto,
+    /// Never.
+    Off,
 }
 
 /// How a server's processes are kept apart from those of other tenants, and from what stdiopool has.

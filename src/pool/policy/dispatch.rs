@@ -47,6 +47,7 @@ impl Policy {
             Event::Pin(worker) => self.pin(now, worker, out),
             Event::Unpin(worker) => self.unpin(now, worker, out),
             Event::Measured(worker, bytes) => self.measured(now, worker, bytes, out),
+            Event::Reserved(bytes) => self.reserved(now, bytes, out),
             Event::Hibernated(worker, bytes) => self.hibernated(now, worker, bytes, out),
             Event::SpontaneousWake(worker) => self.spontaneous_wake(now, worker, out),
             Event::Pressure(bytes) => {

@@ -83,6 +83,8 @@ pub enum Event {
     Unpin(WorkerId),
     /// An awake worker holds so many bytes, or a sleeping one still does.
     Measured(WorkerId, u64),
+    /// What workers are forked from holds so many bytes, beside all workers.
+    Reserved(u64),
     /// A page-out has ended: so many bytes are still held; `None` if it could not be done.
     Hibernated(WorkerId, Option<u64>),
     /// A worker said something unasked: if it was asleep, it is not any more.

@@ -42,6 +42,8 @@ pub(super) struct History {
 pub(super) struct Memory {
     /// What all workers are charged with, in bytes.
     pub(super) total: u64,
+    /// What is held beside all workers, in bytes.
+    pub(super) reserved: u64,
     /// Workers that stop or fall asleep.
     pub(super) leaving: FxHashSet<WorkerId>,
     /// The idle ones that are awake and can sleep, in the order of their last use: the idle ones
@@ -54,6 +56,7 @@ impl Default for Memory {
     fn default() -> Self {
         Self {
             total: 0,
+            reserved: 0,
             leaving: FxHashSet::default(),
             sleepable: LruCache::unbounded(),
             history: FxHashMap::default(),

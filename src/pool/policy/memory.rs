@@ -54,6 +54,24 @@ impl Policy {
         self.memory.total
     }
 
+    /// Bytes that are held against the limit: by workers, and beside them.
+    fn in_use(&self) -> u64 {
+        self.memory.total.saturating_add(self.memory.reserved)
+    }
+
+    /// Whether memory has room for one more worker of the server, without anything being shed for it.
+    pub fn has_room_for(&self, server: &ServerName) -> bool {
+        let wanted = self.expected_memory(server);
+        self.in_use().saturating_add(wanted) <= self.limits.max_memory
+    }
+
+    /// What workers are forked from holds so much.
+    pub(super) fn reserved(&mut self, now: Instant, bytes: u64, out: &mut Vec<Action>) {
+        self.memory.reserved = bytes;
+        self.shed_excess(now, None, out);
+        self.schedule(now, out);
+    }
+
     fn history(&self, server: &ServerName) -> History {
         self.memory.history.get(server).copied().unwrap_or_default()
     }
@@ -263,7 +281,7 @@ impl Policy {
 
     /// How many bytes are missing for `wanted` more, after all that is on its way out is gone.
     pub(super) fn missing(&self, wanted: u64) -> u64 {
-        let needed = self.memory.total.saturating_add(wanted);
+        let needed = self.in_use().saturating_add(wanted);
         let over = needed.saturating_sub(self.limits.max_memory);
         if over == 0 {
             return 0;
@@ -286,8 +304,7 @@ impl Policy {
 
     /// Whether a start that needs `wanted` bytes has room for them now.
     pub(super) fn has_room(&self, wanted: u64) -> bool {
-        self.workers.is_empty()
-            || self.memory.total.saturating_add(wanted) <= self.limits.max_memory
+        self.workers.is_empty() || self.in_use().saturating_add(wanted) <= self.limits.max_memory
     }
 
     /// Whether a start that needs `wanted` bytes has room for them now, and as much stays free for those who ask.

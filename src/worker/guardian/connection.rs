@@ -18,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 use super::namespaces::Namespaces;
 use super::process::ARGUMENT;
 use super::sweep;
-use super::wire::{Received, Report, Request, SpawnFailure, receive, send};
+use super::wire::{ForkedFrom, Received, Report, Request, SpawnFailure, receive, send};
 use crate::ids::WorkerId;
 use crate::worker::ExitStatusKind;
 
@@ -27,6 +27,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the exec of a program may take. It reads the program's file, so it can hang where that is on a file system
 /// that does not answer.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a template may take to fork a worker; then the worker is started otherwise.
+const FORK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Name in process lists; not the program's own, so that killing that by name spares the guardian.
 const NAME: &str = "sp-guardian";
 
@@ -205,10 +207,10 @@ impl Connection {
     pub(super) async fn launch(
         &self,
         id: u64,
-        namespaces: Namespaces,
+        (namespaces, origin): (Namespaces, ForkedFrom),
         fds: &[RawFd],
     ) -> Result<Started, LaunchError> {
-        let (started, start) = oneshot::channel();
+        let (started, mut start) = oneshot::channel();
         let (sender, processes) = watch::channel(ProcessState::default());
         {
             let mut state = self.state.lock();
@@ -225,7 +227,12 @@ impl Connection {
             };
             state.workers.insert(id, entry);
         }
-        if let Err(error) = self.send(&Request::Spawn { id, namespaces }, fds).await {
+        let request = Request::Spawn {
+            id,
+            namespaces,
+            origin,
+        };
+        if let Err(error) = self.send(&request, fds).await {
             let mut state = self.state.lock();
             state.workers.remove(&id);
             // A closed socket: the reader will notice too, but the caller must not come here again.
@@ -233,9 +240,17 @@ impl Connection {
             tracing::debug!(%error, "guardian not reached");
             return Err(LaunchError::Unreached);
         }
-        let Ok(started) = tokio::time::timeout(EXEC_TIMEOUT, start).await else {
+        let limit = match origin {
+            ForkedFrom::Init | ForkedFrom::Guardian => EXEC_TIMEOUT,
+            ForkedFrom::Template(_) => FORK_TIMEOUT,
+        };
+        let Ok(started) = tokio::time::timeout(limit, &mut start).await else {
             self.kill_tree(id).await;
-            return Err(LaunchError::Late(EXEC_TIMEOUT));
+            if matches!(origin, ForkedFrom::Template(_)) {
+                // The guardian gives it up at once, so that the worker can be started otherwise.
+                let _given_up = tokio::time::timeout(limit, start).await;
+            }
+            return Err(LaunchError::Late(limit));
         };
         let pids = started
             .map_err(|_| LaunchError::Lost)?

@@ -6,12 +6,13 @@
 //! sockets.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, CompatLevel, Compatible as _, PathBeneath, PathFd,
-    Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, Scope,
+    Ruleset, RulesetAttr as _, RulesetCreated, RulesetCreatedAttr as _, Scope,
 };
 
 /// The protection that domains give against processes outside, on this kernel.
@@ -61,7 +62,23 @@ enum DomainError {
     Path(#[from] landlock::PathFdError),
 }
 
+/// The ruleset of a domain that leaves files as they are, for another process to enter; `None` where the kernel has no domains.
+///
+/// # Errors
+/// When the kernel refuses what it has.
+pub(super) fn ruleset() -> io::Result<Option<OwnedFd>> {
+    if version() < 2 {
+        return Ok(None);
+    }
+    Ok(rules(None).map_err(io::Error::other)?.into())
+}
+
 fn restrict(writable: Option<Vec<PathBuf>>) -> Result<(), DomainError> {
+    rules(writable)?.no_new_privs(false).restrict_self()?;
+    Ok(())
+}
+
+fn rules(writable: Option<Vec<PathBuf>>) -> Result<RulesetCreated, DomainError> {
     // Moving files between folders is forbidden in every domain that does not allow it.
     let moving = AccessFs::Refer;
     let mut ruleset = Ruleset::default()
@@ -78,8 +95,7 @@ fn restrict(writable: Option<Vec<PathBuf>>) -> Result<(), DomainError> {
     for path in writable.into_iter().flatten().filter(|it| it.exists()) {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(&path)?, writing()))?;
     }
-    ruleset.no_new_privs(false).restrict_self()?;
-    Ok(())
+    Ok(ruleset)
 }
 
 /// What changes files and folders.
@@ -89,7 +105,7 @@ fn writing() -> BitFlags<AccessFs> {
 
 /// The version of Landlock's interface; 0 where there is none.
 #[allow(unsafe_code, reason = "the crate does not tell it")]
-fn version() -> i64 {
+pub(super) fn version() -> i64 {
     /// `LANDLOCK_CREATE_RULESET_VERSION`
     const VERSION: u32 = 1;
     let none = std::ptr::null::<libc::c_void>();

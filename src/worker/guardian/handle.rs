@@ -14,7 +14,7 @@ use super::connection::{Connection, GuardianError, LaunchError, ProcessState, St
 use super::control::Control;
 use super::network::{Sockets, handing_out};
 use super::queue::{self, TakesQueue};
-use super::wire::Launch;
+use super::wire::{ForkedFrom, Launch};
 use crate::ids::WorkerId;
 
 /// Handle of the process that starts workers; clones share it. See the module's documentation.
@@ -95,7 +95,7 @@ impl Guardian {
     pub(crate) async fn launch(
         &self,
         id: WorkerId,
-        launch: &Launch,
+        (launch, origin): (&Launch, ForkedFrom),
         fds: [OwnedFd; 3],
         recorder: Option<TakesQueue>,
     ) -> Result<Launched, LaunchError> {
@@ -114,11 +114,12 @@ impl Guardian {
         let raw: Vec<_> = fds.map(AsRawFd::as_raw_fd).collect();
         let connection = self.live_connection().await?;
         let namespaces = launch.namespaces();
-        let (connection, started) = match connection.launch(id.0, namespaces, &raw).await {
+        let place = (namespaces, origin);
+        let (connection, started) = match connection.launch(id.0, place, &raw).await {
             // The guardian was killed and its reader has not noticed yet; nothing was started.
             Err(LaunchError::Unreached) => {
                 let connection = self.live_connection().await?;
-                let started = connection.launch(id.0, namespaces, &raw).await;
+                let started = connection.launch(id.0, place, &raw).await;
                 (connection, started?)
             }
             started => (connection, started?),

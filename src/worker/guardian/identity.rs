@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "calls that nix has no safe wrapper for")]
 
 use std::io;
+use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 use nix::sys::prctl::set_keepcaps;
@@ -48,13 +49,19 @@ fn leave_keyring() -> io::Result<()> {
 
 /// Lets it open its own stdin, stdout and stderr anew, as `/dev/stderr` does: a pipe belongs to who made it.
 fn own_pipes(user: u32) -> io::Result<()> {
-    for fd in 0..3 {
-        // SAFETY: takes numbers only.
-        if unsafe { libc::fchown(fd, user, user) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+    (0..3).try_for_each(|fd| give(fd, user))
+}
+
+/// Makes a pipe that user's.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(super) fn give(pipe: RawFd, user: u32) -> io::Result<()> {
+    // SAFETY: takes numbers only.
+    match unsafe { libc::fchown(pipe, user, user) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
-    Ok(())
 }
 
 /// Takes every capability out of what a program could be given when it is executed.

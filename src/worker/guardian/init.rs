@@ -44,6 +44,8 @@ pub(super) enum Event {
     Failed(SpawnFailure),
     /// The leader ended; `status` as waitpid(2) gives it.
     Exited { status: i32 },
+    /// A template has forked this process, which is to keep a worker.
+    Forked { keeper: u32 },
 }
 
 /// One packet in the pipe that all init processes write to: short enough to be written and read whole (pipe(7)).
@@ -62,6 +64,7 @@ impl InitReport {
             Event::Started { leader } => (0, leader.cast_signed(), 0),
             Event::Failed(SpawnFailure { stage, errno }) => (1, stage_to_number(stage), errno),
             Event::Exited { status } => (2, status, 0),
+            Event::Forked { keeper } => (3, keeper.cast_signed(), 0),
         };
         let mut bytes = [0; Self::LEN];
         bytes[..8].copy_from_slice(&self.id.to_le_bytes());
@@ -88,6 +91,9 @@ impl InitReport {
                 errno: b,
             }),
             2 => Event::Exited { status: a },
+            3 => Event::Forked {
+                keeper: a.cast_unsigned(),
+            },
             _ => return None,
         };
         Some(Self { id, event })
@@ -108,6 +114,7 @@ fn stage_to_number(stage: Stage) -> i32 {
         Stage::Groups => 9,
         Stage::Network => 10,
         Stage::Recording => 11,
+        Stage::Template => 12,
     }
 }
 
@@ -124,6 +131,7 @@ fn stage_of_number(number: i32) -> Stage {
         9 => Stage::Groups,
         10 => Stage::Network,
         11 => Stage::Recording,
+        12 => Stage::Template,
         _ => Stage::Init,
     }
 }
@@ -182,6 +190,30 @@ pub(super) fn start(
     }
 }
 
+/// Forks template `id`, a child of the guardian without an init process of its own, which finds `control` as its descriptor 3.
+/// Returns its pid; that its program could not be executed is said into `pipe`.
+///
+/// # Errors
+/// When it cannot be forked.
+pub(super) fn start_template(
+    id: u64,
+    fds: SpawnFds,
+    pipe: BorrowedFd<'_>,
+    control: OwnedFd,
+) -> Result<u32, SpawnFailure> {
+    let guardian = getpid();
+    let pipe = pipe.as_raw_fd();
+    // SAFETY: the guardian has one thread, so that the child may do whatever a process may.
+    match unsafe { fork() } {
+        Ok(ForkResult::Parent { child }) => Ok(child.as_raw().cast_unsigned()),
+        Ok(ForkResult::Child) => leave(|| {
+            let failure = execute(fds, guardian, Some(control));
+            tell(pipe, id, Event::Failed(failure));
+        }),
+        Err(errno) => Err(failure(Stage::Exec, &errno.into())),
+    }
+}
+
 /// Runs what a forked process does, then ends it without what the guardian would do at its end.
 pub(super) fn leave(act: impl FnOnce()) -> ! {
     // A panic must not come out in the copy of the guardian's loop.
@@ -230,7 +262,7 @@ fn begin(fds: SpawnFds, pipe: RawFd, origin: &Origin) -> Result<Leader, SpawnFai
             let pid = namespaces::pid_outside().unwrap_or_default().to_le_bytes();
             // Nobody is left to tell if this fails, here and below.
             let _init_is_gone = report.write_all(&pid);
-            let SpawnFailure { stage, errno } = execute(fds, init);
+            let SpawnFailure { stage, errno } = execute(fds, init, None);
             let [stage, errno] = [stage_to_number(stage), errno].map(i32::to_le_bytes);
             let _init_is_gone = report.write_all(&[stage, errno].concat());
         }),
@@ -351,6 +383,7 @@ mod tests {
             Event::Started { leader: u32::MAX },
             Event::Failed(failure),
             Event::Exited { status: 9 },
+            Event::Forked { keeper: 7 },
         ] {
             let told = InitReport {
                 id: u64::MAX,

@@ -36,6 +36,7 @@ mod domain;
 mod filter;
 mod handle;
 mod heartbeat;
+mod helper;
 mod identity;
 mod init;
 mod mount_call;
@@ -49,7 +50,9 @@ mod recording;
 mod reports;
 mod root;
 mod spawn;
+mod state;
 mod sweep;
+mod templates;
 mod wire;
 
 pub use connection::GuardianError;
@@ -60,6 +63,7 @@ pub use handle::Guardian;
 pub(crate) use handle::Launched;
 pub use mounts::{can_hide_from_users, can_make_read_only};
 pub use process::run_guardian_if_asked;
+pub use templates::{TEMPLATE_PROGRAM, can_be_primed, system_calls_of_templates};
 
 pub(crate) use command::{CommandWalls, enter_walls};
 pub(crate) use filter::FAMILIES;
@@ -74,4 +78,4 @@ pub use probe::{
 pub(crate) use queue::TakesQueue;
 pub(crate) use recording::Recording;
 pub(crate) use root::{Root, RootEntry};
-pub(crate) use wire::{Files, Launch, SpawnFailure, Stage};
+pub(crate) use wire::{Files, ForkedFrom, Launch, SpawnFailure, Stage};

@@ -1,7 +1,7 @@
 //! The guardian's own main loop. Runs before any thread exists and starts none.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, PipeReader, PipeWriter, Read};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, killpg, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{getsockopt, sockopt};
 use nix::sys::wait::WaitPidFlag;
-use nix::unistd::{Pid, dup2_stdin, setsid};
+use nix::unistd::{dup2_stdin, setsid};
 
 use super::super::cgroup::remove_groups_of;
 use super::init::{self, Event, InitReport};
@@ -21,7 +21,11 @@ use super::mounts;
 use super::namespaces::Namespaces;
 use super::probe;
 use super::spawn::IGNORED;
-use super::wire::{Received, Report, Request, SpawnFailure, SpawnFds, Stage, receive, send};
+use super::state::{Guardian, Origin, Worker, pid_of};
+use super::templates;
+use super::wire::{
+    ForkedFrom, Received, Report, Request, SpawnFailure, SpawnFds, Stage, receive, send,
+};
 use crate::process::{
     ProcessTable, RunState, close_from_3, give_up_privileges, keep_private, kill, reap_one,
     take_short_slices,
@@ -58,35 +62,6 @@ pub fn run_guardian_if_asked() {
         }
     };
     std::process::exit(code);
-}
-
-struct Guardian {
-    socket: OwnedFd,
-    signals: SignalFd,
-    /// What init processes say, and where they say it.
-    told: PipeReader,
-    reports: PipeWriter,
-    workers: BTreeMap<u64, Worker>,
-    supervisor: u32,
-    /// The supervisor is gone: kill everything, then exit.
-    ending: bool,
-    next_scan: Instant,
-    rounds: u32,
-}
-
-/// A worker; every process of it descends from `init`.
-struct Worker {
-    init: u32,
-    /// `init` was waited for; what it left, if anything, has fallen to this process.
-    init_reaped: bool,
-    /// The first process, also the id of its session and process group. `init` does not reap it, so that its pid
-    /// keeps its meaning as long as `init` is there.
-    leader: Option<u32>,
-    /// Why there is no leader.
-    failure: Option<SpawnFailure>,
-    /// Whether the end of the leader has been reported.
-    exited: bool,
-    dying: bool,
 }
 
 /// The findings of a look at the process table.
@@ -142,6 +117,7 @@ impl Guardian {
             self.wait();
             // Before the ends of init processes, which have said all they had to.
             self.hear();
+            self.hear_templates();
             self.reap();
             let killing = self.ending || self.workers.values().any(|w| w.dying);
             if killing || (!self.workers.is_empty() && Instant::now() >= self.next_scan) {
@@ -157,15 +133,18 @@ impl Guardian {
     /// Waits for a request, a child's end or the time to look again; handles a request.
     fn wait(&mut self) {
         let timeout = self.timeout();
-        let mut polled = [
+        let controls = self.controls();
+        let mut polled = vec![
+            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.told.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.socket.as_fd(), PollFlags::POLLIN),
         ];
+        let heard = controls.values().map(|control| control.ours.as_fd());
+        polled.extend(heard.map(|control| PollFd::new(control, PollFlags::POLLIN)));
         // A socket at its end is always readable: not asked any more.
-        let count = if self.ending { 2 } else { 3 };
-        let ready = poll(&mut polled[..count], timeout);
-        let asked = !self.ending && polled[2].any() == Some(true);
+        let first = usize::from(self.ending);
+        let ready = poll(&mut polled[first..], timeout);
+        let asked = !self.ending && polled[0].any() == Some(true);
         if matches!(ready, Ok(n) if n > 0) {
             // Only wakes; which children ended is asked of waitpid(2), as signals coalesce.
             while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -201,19 +180,29 @@ impl Guardian {
             }
         };
         match request {
-            Request::Spawn { id, namespaces } => self.spawn(id, namespaces, fds),
+            Request::Spawn {
+                id,
+                namespaces,
+                origin,
+            } => self.spawn(id, (namespaces, origin), fds),
             Request::Signal { id, signal } => self.signal(id, signal),
             Request::Ping => self.report(&Report::Pong),
             Request::KillTree { id } => {
                 if let Some(worker) = self.workers.get_mut(&id) {
                     worker.dying = true;
                     self.rounds = 0;
+                    worker.give_up_fork();
                 }
             }
         }
     }
 
-    fn spawn(&mut self, id: u64, namespaces: Namespaces, fds: Vec<OwnedFd>) {
+    fn spawn(
+        &mut self,
+        id: u64,
+        (namespaces, origin): (Namespaces, ForkedFrom),
+        fds: Vec<OwnedFd>,
+    ) {
         let failed = |errno| SpawnFailure {
             stage: Stage::Launch,
             errno,
@@ -223,21 +212,21 @@ impl Guardian {
         } else {
             // Left out by the kernel where this process may open no more files.
             let fds = SpawnFds::of(fds).ok_or_else(|| failed(libc::EMFILE));
-            fds.and_then(|fds| init::start((id, namespaces), fds, self.reports.as_fd()))
+            fds.and_then(|fds| match origin {
+                ForkedFrom::Init => init::start((id, namespaces), fds, self.reports.as_fd())
+                    .map(|init| Worker::new(init, Origin::Init)),
+                ForkedFrom::Guardian => templates::start(id, fds, self.reports.as_fd()),
+                ForkedFrom::Template(template) => self.fork_of(template, id, fds),
+            })
         };
         match started {
-            Ok(init) => {
+            Ok(worker) => {
                 if self.workers.is_empty() {
                     self.next_scan = Instant::now() + STRAY_SCAN;
                 }
-                let worker = Worker {
-                    init,
-                    init_reaped: false,
-                    leader: None,
-                    failure: None,
-                    exited: false,
-                    dying: false,
-                };
+                if let (Some(pid), init) = (worker.leader, worker.init) {
+                    self.report(&Report::Spawned { id, pid, init });
+                }
                 self.workers.insert(id, worker);
             }
             Err(failure) => self.report(&Report::SpawnFailed { id, failure }),
@@ -271,7 +260,7 @@ impl Guardian {
         }
     }
 
-    fn take(&mut self, InitReport { id, event }: InitReport) {
+    pub(super) fn take(&mut self, InitReport { id, event }: InitReport) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -288,6 +277,8 @@ impl Guardian {
                 self.rounds = 0;
                 self.leader_exited(id, status);
             }
+            // Init processes are no forks of a template.
+            Event::Forked { .. } => {}
         }
     }
 
@@ -309,10 +300,17 @@ impl Guardian {
                 continue;
             }
             let mut workers = self.workers.iter_mut();
-            if let Some((_, worker)) = workers.find(|(_, w)| !w.init_reaped && w.init == pid) {
+            if let Some((&id, worker)) = workers.find(|(_, w)| !w.init_reaped && w.init == pid) {
                 worker.init_reaped = true;
                 worker.dying = true;
                 self.rounds = 0;
+                if matches!(worker.origin, Origin::Guardian(_)) {
+                    self.leader_exited(id, status);
+                    self.template_ended(id);
+                }
+                continue;
+            }
+            if self.helper_ended(pid) {
                 continue;
             }
             let mut workers = self.workers.iter();
@@ -373,6 +371,9 @@ impl Guardian {
         let workers: HashMap<u32, &Worker> = workers.map(|w| (w.init, w)).collect();
         for child in table.children(std::process::id()) {
             let Some(worker) = workers.get(&child.pid) else {
+                if !self.ending && self.is_of_a_fork(&child) {
+                    continue;
+                }
                 findings.strays += 1;
                 table.descent([child]).into_iter().for_each(kill);
                 continue;
@@ -385,7 +386,8 @@ impl Guardian {
             living.retain(|process| process.state != RunState::Zombie);
             living.iter().for_each(|process| kill(*process));
             // The init process has yet to say how the leader ended, unless something keeps it from that.
-            let has_said_all = worker.exited || worker.failure.is_some();
+            let is_template = matches!(worker.origin, Origin::Guardian(_));
+            let has_said_all = worker.exited || worker.failure.is_some() || is_template;
             if living.is_empty() && (has_said_all || self.rounds >= QUICK_ROUNDS) {
                 kill(child);
             }
@@ -405,11 +407,6 @@ fn is_passing(error: &io::Error) -> bool {
     // Of memory the kernel may be short for a moment.
     kinds.contains(&error.kind())
         || matches!(error.raw_os_error(), Some(libc::ENOMEM | libc::ENOBUFS))
-}
-
-fn pid_of(pid: u32) -> Pid {
-    // Linux pids are below 2^22 (PID_MAX_LIMIT).
-    Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX))
 }
 
 #[allow(unsafe_code, reason = "signal dispositions")]

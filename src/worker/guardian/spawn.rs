@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "code between fork and exec")]
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -29,9 +29,12 @@ pub(super) const IGNORED: [Signal; 4] = [
     Signal::SIGPIPE,
 ];
 
-/// Becomes the leader of a worker, in a process forked for it by its init process `init`. Returns only when that
-/// fails. The launch data, which holds secrets, is read here and nowhere else.
-pub(super) fn execute(fds: SpawnFds, init: Pid) -> SpawnFailure {
+/// The descriptor by which a template is spoken to.
+const CONTROL: RawFd = 3;
+
+/// Becomes the leader of a worker, in a process forked for it by its init process `init`; or a template, forked by the guardian, which
+/// keeps `control`. Returns only when that fails. The launch data, which holds secrets, is read here and nowhere else.
+pub(super) fn execute(fds: SpawnFds, init: Pid, control: Option<OwnedFd>) -> SpawnFailure {
     let failed = |stage, error: &io::Error| SpawnFailure {
         stage,
         errno: error.raw_os_error().unwrap_or(libc::EINVAL),
@@ -59,7 +62,10 @@ pub(super) fn execute(fds: SpawnFds, init: Pid) -> SpawnFailure {
     let reached = Arc::clone(&done);
     // SAFETY: the process was forked by one of a single thread, and has one itself: it may do what any process may.
     unsafe {
-        command.pre_exec(move || prepare(init, &launch, sockets.as_ref(), &reached));
+        command.pre_exec(move || {
+            prepare(init, &launch, sockets.as_ref(), &reached)?;
+            control.as_ref().map_or(Ok(()), keep_control)
+        });
     }
     let error = command.exec();
     failed(stage_of(done.load(Ordering::Relaxed)), &error)
@@ -170,6 +176,20 @@ fn prepare(
         reach(EXECUTING);
     }
     Ok(())
+}
+
+/// Leaves a template the descriptor by which it is spoken to, across the exec.
+fn keep_control(control: &OwnedFd) -> io::Result<()> {
+    let kept = match control.as_raw_fd() {
+        // SAFETY: takes numbers only; the descriptor is this function's to change.
+        CONTROL => unsafe { libc::fcntl(CONTROL, libc::F_SETFD, 0) },
+        // SAFETY: takes numbers only; whatever has the number would be closed by the exec that follows.
+        other => unsafe { libc::dup2(other, CONTROL) },
+    };
+    match kept {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// The leader dies with its init process, which has one thread, so that "the creating thread" of prctl(2) is the

@@ -53,13 +53,28 @@ const MAX_LAUNCH: u64 = 64 * 1024 * 1024;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Start a worker; [`SpawnFds`] come along.
-    Spawn { id: u64, namespaces: Namespaces },
+    Spawn {
+        id: u64,
+        namespaces: Namespaces,
+        origin: ForkedFrom,
+    },
     /// Send `signal` to the process group of the worker's leader.
     Signal { id: u64, signal: i32 },
     /// Kill the worker's whole tree.
     KillTree { id: u64 },
     /// Say that you are there.
     Ping,
+}
+
+/// What the first process of a worker is forked from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ForkedFrom {
+    /// An init process of the worker's own; then the program is executed.
+    Init,
+    /// The guardian itself: the worker is a template of others, and outlived by these.
+    Guardian,
+    /// The template of that id: the program has been imported already.
+    Template(u64),
 }
 
 /// Guardian to supervisor. Of each worker: `Spawned`, `LeaderExited`, `Gone`, or else `SpawnFailed`.
@@ -115,6 +130,8 @@ pub(crate) enum Stage {
     Network,
     /// Entering the filter by which it is recorded.
     Recording,
+    /// Forking the worker from its template.
+    Template,
 }
 
 /// The file system that a worker sees: the host's but for some mounts, or a root of its own.
@@ -296,6 +313,7 @@ mod tests {
             &Request::Spawn {
                 id: 7,
                 namespaces: Namespaces::default(),
+                origin: ForkedFrom::Init,
             },
             &[memfd.as_raw_fd()],
         )

@@ -1,0 +1,423 @@
+//! Templates of Python packages, and the starts that are forked from them. Which there are is decided in `launch::priming`; here their
+//! processes are started and stopped.
+//!
+//! A template is a [`worker::Worker`] that the pool does not know. It is started in the background when a start of its version has
+//! succeeded, one at a time, as far as memory has room for it, and ends with its stdin.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::connection::WorkerConnection;
+use super::template_set::{Priming, Process, ShownTemplate};
+use super::workers::Workers;
+use crate::config::Prime;
+use crate::folders;
+use crate::ids::{ServerName, WorkerId};
+use crate::launch::LaunchSpec;
+use crate::launch::packages::Installed;
+use crate::launch::priming::{Obstacle, Phase, Report, TemplateKey, locale_of, obstacle};
+use crate::worker::memory::{Footprint, SwapWeight, footprint};
+use crate::worker::{self, Exit, Inbox, Oversized, SpawnError};
+
+/// How long a template may take to import what it will.
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Lines of a template's stderr that are told when it fails.
+const LAST_LINES: usize = 3;
+/// Name of the log field and of the folder of templates.
+const FOLDER: &str = ".templates";
+
+/// Takes the one line that a template says.
+struct Line(Mutex<Option<oneshot::Sender<Bytes>>>);
+
+impl Inbox for Line {
+    fn message(&self, line: Bytes) {
+        if let Some(waits) = self.0.lock().take() {
+            let _gave_up = waits.send(line);
+        }
+    }
+
+    fn oversized(&self, _line: Oversized) {
+        self.0.lock().take();
+    }
+
+    fn exited(&self, _exit: Exit) {
+        self.0.lock().take();
+    }
+}
+
+impl Workers {
+    /// What priming is to a start of an installed package.
+    pub(super) fn priming(
+        &self,
+        connection: &WorkerConnection,
+        spec: &LaunchSpec,
+        installed: &Arc<Installed>,
+    ) -> Priming {
+        let server = &connection.plan().server;
+        let runtime = self.services.config.get();
+        let prime = runtime.config.servers.get(server).map(|it| it.prime);
+        let obstacle = match (prime, worker::can_be_primed()) {
+            (Some(Prime::Off), _) => Some(Obstacle::Off),
+            (_, Err(why)) => Some(Obstacle::Host(why)),
+            (_, Ok(())) => obstacle(spec, installed),
+        };
+        let told = obstacle.as_ref().map(ToString::to_string);
+        self.note_obstacle(server, told);
+        let program = installed.program.file_name();
+        let program = program.map_or(String::new(), |name| name.to_string_lossy().into_owned());
+        let key = TemplateKey {
+            entry: installed.entry.clone(),
+            program,
+        };
+        let unused = self.templates.policy.lock().runs(server, &key);
+        self.stop_templates(&unused);
+        Priming {
+            key,
+            installed: Arc::clone(installed),
+            obstacle,
+        }
+    }
+
+    fn note_obstacle(&self, server: &ServerName, why: Option<String>) {
+        let mut obstacles = self.templates.obstacles.lock();
+        match why {
+            Some(why) => drop(obstacles.insert(server.clone(), why)),
+            None => drop(obstacles.remove(server)),
+        }
+    }
+
+    /// Why the last start of each server was not primed, where its launch told.
+    pub fn obstacles_to_priming(&self) -> BTreeMap<ServerName, String> {
+        self.templates.obstacles.lock().clone()
+    }
+
+    /// Starts a worker from the template of its version, if that is ready and serves such launches. `None`: it is to be started ordinarily,
+    /// also because that failed.
+    pub(super) async fn start_primed(
+        &self,
+        connection: &Arc<WorkerConnection>,
+        priming: &Priming,
+        spec: &LaunchSpec,
+        inbox: &Arc<dyn Inbox>,
+    ) -> Option<worker::Worker> {
+        if priming.obstacle.is_some() {
+            return None;
+        }
+        let template = self
+            .templates
+            .policy
+            .lock()
+            .take(Instant::now(), &priming.key)?;
+        {
+            let processes = self.templates.processes.lock();
+            let process = processes.get(&template)?;
+            let report = process.report.as_ref()?;
+            let unserved = if process.locale != locale_of(&spec.env) {
+                Some("its template was made for another locale".to_owned())
+            } else if process.writable != spec.writable {
+                Some("its template was made for other `writable_dependencies`".to_owned())
+            } else {
+                let read = report.read_of(&spec.env, &process.locale);
+                read.map(|name| format!("a library of its template has read `{name}`"))
+            };
+            if unserved.is_some() {
+                self.note_obstacle(&connection.plan().server, unserved);
+                return None;
+            }
+        }
+        let plan = connection.plan();
+        let spawned = worker::spawn_primed(
+            &self.guardian,
+            (connection.id(), template),
+            spec,
+            &plan.options,
+            Arc::clone(inbox),
+            connection.flow().clone(),
+        )
+        .await;
+        match spawned {
+            Ok(worker) => {
+                if let Some(process) = self.templates.processes.lock().get_mut(&template) {
+                    process.forked += 1;
+                }
+                Some(worker)
+            }
+            Err(error) => {
+                // The launch itself may be at fault, which an ordinary start tells.
+                let is_of_launch = matches!(
+                    error,
+                    SpawnError::NoSuchFolder { .. }
+                        | SpawnError::Inaccessible { .. }
+                        | SpawnError::NoUser(_)
+                        | SpawnError::Folder(_)
+                );
+                plan.metrics.primed_start(false);
+                if !is_of_launch {
+                    self.not_primed(priming, &error.to_string());
+                }
+                None
+            }
+        }
+    }
+
+    /// A worker that was forked from a template did not come to serve: the version is not primed again.
+    pub(super) fn not_primed(&self, priming: &Priming, why: &str) {
+        let key = &priming.key;
+        tracing::warn!(
+            entry = key.entry,
+            program = key.program,
+            "a start from a template failed; this version of the package is started ordinarily from now on: {why}"
+        );
+        let now = Instant::now();
+        let stopped = self.templates.policy.lock().failed(now, key, why);
+        self.stop_templates(stopped.as_slice());
+    }
+
+    /// An ordinary start of a package's program has succeeded: its template is started, if there is to be one.
+    pub(super) fn prime(
+        self: &Arc<Self>,
+        connection: &WorkerConnection,
+        priming: &Priming,
+        spec: &LaunchSpec,
+    ) {
+        if priming.obstacle.is_some() || !self.has_room_for_template(connection) {
+            return;
+        }
+        let server = connection.plan().server.clone();
+        let runtime = self.services.config.get();
+        let id = WorkerId(self.templates.next.fetch_add(1, Ordering::Relaxed));
+        let settings = settings(&priming.installed, spec);
+        let args = ["-c", worker::TEMPLATE_PROGRAM, &settings].map(Into::into);
+        let python = priming.installed.folder.join("venv/bin/python");
+        let template = runtime.resolver.resolve_template(&server, spec, FOLDER);
+        let Some(template) = template else { return };
+        let template = LaunchSpec {
+            program: python.display().to_string(),
+            args: args.into(),
+            ..template
+        };
+        let now = Instant::now();
+        if !self.templates.policy.lock().wants(now, &priming.key, id) {
+            return;
+        }
+        let process = Process {
+            key: priming.key.clone(),
+            server,
+            worker: None,
+            report: None,
+            locale: locale_of(&spec.env),
+            writable: spec.writable.clone(),
+            held: 0,
+            forked: 0,
+        };
+        self.templates.processes.lock().insert(id, process);
+        let workers = Arc::clone(self);
+        self.tasks().spawn(async move {
+            let why = workers.live_as_template(id, &template).await;
+            workers.forget_template(id, &why);
+            let folder = template.scratch_of(id);
+            template.give_back(id);
+            let removed = tokio::task::spawn_blocking(move || {
+                folder.map_or(Ok(()), |folder| folders::remove(&folder))
+            });
+            if let Ok(Err(error)) = removed.await {
+                tracing::warn!("the folder of a template stays: {error}");
+            }
+        });
+    }
+
+    /// The life of a template; how it ended.
+    async fn live_as_template(&self, id: WorkerId, spec: &LaunchSpec) -> String {
+        let Ok(_permit) = self.templates.imports.acquire().await else {
+            return "nothing is started any more".to_owned();
+        };
+        let (said, line) = oneshot::channel();
+        let inbox = Arc::new(Line(Mutex::new(Some(said))));
+        let flow = self.services.ledger.scheduler().flow();
+        let options = worker::Options::default();
+        let spec = spec.for_worker(id);
+        let spawned =
+            worker::spawn_template(&self.guardian, id, &spec, &options, inbox, flow).await;
+        let template = match spawned {
+            Ok(template) => template,
+            Err(error) => return error.to_string(),
+        };
+        let is_wanted = {
+            let mut processes = self.templates.processes.lock();
+            let process = processes.get_mut(&id);
+            process.is_some_and(|process| {
+                process.worker = Some(template.clone());
+                self.phase(id) == Some(Phase::Starting)
+            })
+        };
+        let told = match is_wanted {
+            true => tokio::time::timeout(READY_TIMEOUT, line).await,
+            false => Ok(Ok(Bytes::new())),
+        };
+        let report = match told {
+            Ok(Ok(line)) => Report::read(&line),
+            Ok(Err(_)) => Err("it ended before it was ready".to_owned()),
+            Err(_elapsed) => Err("its imports take too long".to_owned()),
+        };
+        drop(_permit);
+        match report {
+            Ok(report) => {
+                tracing::info!(
+                    template = %id, pid = template.pid(), modules = report.modules.len(),
+                    left_out = report.left_out.len(), took_ms = report.took_ms, "template ready"
+                );
+                if let Some(process) = self.templates.processes.lock().get_mut(&id) {
+                    process.report = Some(Arc::new(report));
+                }
+                self.measure_template(id).await;
+                self.templates.policy.lock().ready(Instant::now(), id);
+            }
+            Err(why) => {
+                template.kill();
+                template.wait().await;
+                let last = template.stderr_tail(LAST_LINES).join(" / ");
+                if is_wanted {
+                    tracing::info!(template = %id, "a package cannot be primed: {why} {last}");
+                }
+                return why;
+            }
+        }
+        let exit = template.wait().await;
+        if !exit.asked {
+            let last = template.stderr_tail(LAST_LINES).join(" / ");
+            tracing::warn!(template = %id, "a template {exit} {last}");
+        }
+        exit.to_string()
+    }
+
+    fn forget_template(&self, id: WorkerId, why: &str) {
+        self.templates.processes.lock().remove(&id);
+        let now = Instant::now();
+        self.templates.policy.lock().ended(now, id, why);
+        self.charge_for_templates();
+    }
+
+    fn phase(&self, id: WorkerId) -> Option<Phase> {
+        let all = self.templates.policy.lock().all();
+        all.iter().find(|it| it.worker == id).map(|it| it.phase)
+    }
+
+    fn stop_templates(&self, ids: &[WorkerId]) {
+        let processes = self.templates.processes.lock();
+        for worker in ids
+            .iter()
+            .filter_map(|id| processes.get(id)?.worker.as_ref())
+        {
+            worker.stop();
+        }
+    }
+
+    /// Ends all templates; those that import already are ended when they have.
+    pub fn stop_all_templates(&self) {
+        let processes = self.templates.processes.lock();
+        for worker in processes.values().filter_map(|it| it.worker.as_ref()) {
+            worker.stop();
+        }
+        self.templates.imports.close();
+    }
+
+    /// Stops templates that nobody has used for long, and, where memory is short, the one that was used longest ago.
+    pub fn look_at_templates(&self, is_memory_short: bool) {
+        let mut policy = self.templates.policy.lock();
+        let mut stopped = policy.tick(Instant::now());
+        if is_memory_short {
+            stopped.extend(policy.shed());
+        }
+        drop(policy);
+        self.stop_templates(&stopped);
+    }
+
+    async fn measure_template(&self, id: WorkerId) {
+        let pid = {
+            let processes = self.templates.processes.lock();
+            let worker = processes.get(&id).and_then(|it| it.worker.as_ref());
+            worker.map(worker::Worker::pid)
+        };
+        let Some(pid) = pid else { return };
+        let measured = tokio::task::spawn_blocking(move || {
+            footprint(&[pid]).map(|it: Footprint| it.held(SwapWeight::now()))
+        });
+        let measured = measured.await;
+        if let (Ok(Some(held)), Some(process)) =
+            (measured, self.templates.processes.lock().get_mut(&id))
+        {
+            process.held = held;
+        }
+        self.charge_for_templates();
+    }
+
+    /// Tells the pool what templates hold.
+    fn charge_for_templates(&self) {
+        let processes = self.templates.processes.lock();
+        let held = processes.values().map(|it| it.held).sum();
+        drop(processes);
+        self.pool().reserve(held);
+    }
+
+    /// Whether memory has room for a template, which holds about what a worker of its server does.
+    fn has_room_for_template(&self, connection: &WorkerConnection) -> bool {
+        self.pool().has_room_for(&connection.plan().server)
+    }
+
+    /// The templates there are.
+    pub fn shown_templates(&self) -> Vec<ShownTemplate> {
+        let processes = self.templates.processes.lock();
+        let mut all: Vec<_> = processes
+            .iter()
+            .map(|(id, process)| ShownTemplate {
+                entry: process.key.entry.clone(),
+                program: process.key.program.clone(),
+                server: process.server.clone(),
+                state: match self.phase(*id) {
+                    Some(Phase::Ready) => "ready",
+                    Some(Phase::Starting) => "starting",
+                    Some(Phase::Stopping) | None => "stopping",
+                },
+                pid: process.worker.as_ref().map(worker::Worker::pid),
+                memory_bytes: process.held,
+                forked: process.forked,
+                report: process.report.clone(),
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.entry, &a.program).cmp(&(&b.entry, &b.program)));
+        all
+    }
+
+    /// Versions that are not primed, and why: entry, program, reason.
+    pub fn barred_templates(&self) -> Vec<(String, String, String)> {
+        let policy = self.templates.policy.lock();
+        let all = policy.all_barred();
+        all.map(|(key, barred)| (key.entry.clone(), key.program.clone(), barred.why.clone()))
+            .collect()
+    }
+}
+
+/// What a template is told (`template.py`).
+fn settings(installed: &Installed, spec: &LaunchSpec) -> String {
+    let locale = locale_of(&spec.env);
+    let variables: Vec<_> = spec
+        .env
+        .keys()
+        .filter(|it| !locale.contains_key(*it))
+        .collect();
+    serde_json::json!({
+        "script": installed.program,
+        "venv": installed.folder.join("venv"),
+        "package": installed.package,
+        "writable": spec.writable,
+        "variables": variables,
+        "calls": worker::system_calls_of_templates(),
+    })
+    .to_string()
+}
