@@ -105,6 +105,9 @@ impl World {
         if self.user.is_some() {
             // It is of the same user, and outside of the state folder.
             read.pop();
+            // These are folders of its own with nothing in them but what leads to its entry.
+            let leads = [state.clone(), packages.join("_npx")];
+            read.retain(|path| !leads.iter().any(|it| it == Path::new(path)));
         }
         let write = [
             state.join("new"),
