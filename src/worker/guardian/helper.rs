@@ -121,7 +121,7 @@ impl Leader {
     }
 }
 
-/// Waits for the leader to say its pid. Only a grandchild of the guardian's in the session of the template is believed.
+/// Waits for the leader to say its pid. Only a child of a child of the guardian's that is in the session of the template is believed.
 fn leader(guardian: Pid, template: u32, socket: &OwnedFd) -> io::Result<Leader> {
     let mut said = [0; 4];
     let (len, _) = receive_packet(socket.as_fd(), &mut said)?;
@@ -133,7 +133,7 @@ fn leader(guardian: Pid, template: u32, socket: &OwnedFd) -> io::Result<Leader> 
     let guardian = guardian.as_raw().cast_unsigned();
     let is_it = Process::now(pid).is_some_and(|leader| {
         let keeper = Process::now(leader.parent);
-        leader.session == template && keeper.is_some_and(|keeper| keeper.parent == guardian)
+        keeper.is_some_and(|keeper| keeper.parent == guardian && keeper.session == template)
     });
     match is_it {
         true => Ok(Leader { pid, folder }),

@@ -163,14 +163,13 @@ impl Guardian {
         drop(theirs);
         // Without a helper the leader finds its socket closed, and says that it has failed.
         let helper = helper::start(pid, &fds, ours)?;
-        let helper = Some(helper);
-        Ok(Worker::new(
-            0,
-            Origin::Template {
-                id: template,
-                helper,
-            },
-        ))
+        let fork = Fork {
+            template,
+            session: pid,
+            control: Rc::clone(control),
+            helper: Some(helper),
+        };
+        Ok(Worker::new(0, Origin::Template(fork)))
     }
 
     /// Takes what templates and the keepers of their workers have said.
