@@ -365,8 +365,8 @@ fn prime(reader: &mut Reader<'_, '_>) -> Prime {
     let words = [("auto", Prime::Auto), ("off", Prime::Off)];
     let doc = "Whether workers of a Python package are forked from a process that has imported its libraries already. \"auto\": where stdiopool is root, `launch` and `sandbox` are \"auto\" and \"standard\", `network` is \"on\", and the imports read nothing that a launch decides; from the second start of a version on. Such workers share their address layout and hash seed. \"off\": each worker imports for itself.";
     reader
-        .word("prime", "auto", &words, doc)
-        .unwrap_or(Prime::Auto)
+        .word("prime", "off", &words, doc)
+        .unwrap_or(Prime::Off)
 }
 
 /// Where packages come from is the same for every tenant: what one tenant's values name would be another's to run.

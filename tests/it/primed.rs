@@ -33,7 +33,7 @@ PRIMED_VALUE = "of a launch"
     format!(
         "[pool]\nqueue_timeout = \"120s\"\ncatalog_age = \"never\"\n{}{}",
         server("aaaa", "prime = \"off\""),
-        server("bbbb", "")
+        server("bbbb", "prime = \"auto\"")
     )
 }
 
