@@ -92,7 +92,7 @@ pub fn accounts_of_profile(
 }
 
 /// The config under which a server is profiled, at that place: of `config`, that server and what the tenant has for it. Whoever reaches the
-/// address is let in, as that tenant; nothing is kept. The key of stored secrets is there if `accounts` has some.
+/// address is let in, as that tenant; nothing is kept. The server has `timeout` for its start and each answer, or longer. The key of stored secrets is there if `accounts` has some.
 ///
 /// # Errors
 /// When the system has no random numbers for the token of the admin API.
@@ -101,7 +101,7 @@ pub fn config_of_profile(
     name: &ServerName,
     tenant: &TenantId,
     (slot, accounts): (&ProfileSlot, &AccountRows),
-    listen: Option<SocketAddr>,
+    (listen, timeout): (Option<SocketAddr>, Duration),
 ) -> Result<Config, getrandom::Error> {
     let mut config = config.clone();
     config.servers.retain(|it, _| it == name);
@@ -118,6 +118,9 @@ pub fn config_of_profile(
         server.limits.cpu_weight = None;
         server.limits.disk = None;
         server.limits.cpu_seconds = 0;
+        // Each recorded call takes longer.
+        server.start_timeout = server.start_timeout.max(timeout);
+        server.request_timeout = server.request_timeout.max(timeout);
         server.min_idle = 0;
         server.starts_on_connect = true;
         server.idle_timeout = KEPT;

@@ -15,6 +15,12 @@ const BROAD: [&str; 18] = [
     "/srv", "/tmp", "/usr", "/var", "/var/lib", "/var/run", "/var/tmp",
 ];
 
+/// Folders of the system that are not proposed where they were merely listed, as libraries do that find out what they run on: with such a
+/// folder goes all that is in it.
+const OF_SYSTEM: [&str; 11] = [
+    "/", "/boot", "/etc", "/home", "/lib", "/nix", "/opt", "/run", "/usr", "/var", "/var/lib",
+];
+
 /// A path to be listed, and what it covers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Covering {
@@ -30,13 +36,15 @@ pub(super) struct Folders {
     pub(super) writable: Vec<Covering>,
     /// Folders that would have to be writable and cannot be listed.
     pub(super) impossible: Vec<PathBuf>,
+    /// Folders that were listed, and are not proposed since too much is in them.
+    pub(super) too_broad: Vec<PathBuf>,
 }
 
 /// What covers all of it.
 pub(super) fn covering(files: &BTreeMap<PathBuf, FileUse>) -> Folders {
     let written = files.iter().filter(|(_, it)| it.usage == Use::Write);
     let (possible, impossible): (Vec<_>, Vec<_>) = written
-        .map(|(path, _)| path.clone())
+        .map(|(path, _)| whole(path))
         .partition(|path| is_listable(path));
     let writable = outermost(possible);
     let is_written = |path: &Path| writable.iter().any(|it| path.starts_with(it));
@@ -44,10 +52,15 @@ pub(super) fn covering(files: &BTreeMap<PathBuf, FileUse>) -> Folders {
         .iter()
         .filter(|(path, it)| is_needed(it) && is_listable(path) && !is_written(path))
         .collect();
-    let listed = read.iter().filter(|(_, it)| it.usage == Use::List);
-    let listed = outermost(listed.map(|(path, _)| (*path).clone()).collect());
-    let others = read.iter().map(|(path, _)| (*path).clone());
-    let others = others.filter(|path| !listed.iter().any(|it| path.starts_with(it)));
+    let listed = files.iter().filter(|(_, it)| it.usage == Use::List);
+    let listed = listed.map(|(path, _)| whole(path));
+    let (too_broad, listed): (Vec<_>, Vec<_>) = listed
+        .filter(|path| !is_written(path))
+        .partition(|path| OF_SYSTEM.iter().any(|it| path == Path::new(it)));
+    let listed = outermost(listed);
+    let others = read.iter().map(|(path, _)| whole(path));
+    let others = others
+        .filter(|path| !too_broad.contains(path) && !listed.iter().any(|it| path.starts_with(it)));
     let mut readable = gathered(others.collect());
     readable.extend(listed);
     let readable = outermost(readable);
@@ -68,6 +81,7 @@ pub(super) fn covering(files: &BTreeMap<PathBuf, FileUse>) -> Folders {
         readable: with_uses(readable, &is_needed),
         writable: with_uses(writable, &|it| it.usage == Use::Write),
         impossible,
+        too_broad,
     }
 }
 
@@ -84,6 +98,13 @@ fn is_needed(it: &FileUse) -> bool {
 /// Whether pool.toml takes the path.
 fn is_listable(path: &Path) -> bool {
     path.is_absolute() && path.parent().is_some()
+}
+
+/// Of what is in the folder of a git repository, that folder: its files are spread over folders by their contents, so that the next commit has others.
+fn whole(path: &Path) -> PathBuf {
+    let above = path.ancestors();
+    let repository = above.filter(|it| it.file_name().is_some_and(|name| name == ".git"));
+    repository.last().unwrap_or(path).to_owned()
 }
 
 /// Without those that lie in another one.
@@ -183,6 +204,40 @@ mod tests {
         let folders = covering(&files(&[("/", Use::Write, true)]));
         assert_eq!(folders.impossible, [PathBuf::from("/")]);
         assert!(folders.writable.is_empty());
+    }
+
+    #[test]
+    fn a_git_repository_is_proposed_as_one_folder() {
+        let folders = covering(&files(&[
+            ("/srv/a/.git/HEAD", Use::Read, false),
+            ("/srv/a/.git/objects/dc/01", Use::Read, false),
+            ("/srv/a/.git/refs", Use::List, true),
+            ("/srv/a/x.txt", Use::Read, false),
+            ("/srv/b/.git/objects/ab", Use::Write, true),
+            ("/srv/b/.git/refs/heads", Use::Write, true),
+            ("/srv/c/.gitignore", Use::Read, false),
+        ]));
+        let readable = ["/srv/a/.git", "/srv/a/x.txt", "/srv/c/.gitignore"];
+        assert_eq!(paths(&folders.readable), readable);
+        assert_eq!(paths(&folders.writable), ["/srv/b/.git"]);
+    }
+
+    /// As onnxruntime does, which looks for the system it runs on.
+    #[test]
+    fn a_folder_of_the_system_is_not_proposed_for_being_listed() {
+        let folders = covering(&files(&[
+            ("/", Use::List, true),
+            ("/etc", Use::List, true),
+            ("/etc/foo.conf", Use::Read, false),
+            ("/opt", Use::List, true),
+            ("/opt/data", Use::List, true),
+            ("/home/anna", Use::List, true),
+        ]));
+        assert_eq!(
+            paths(&folders.readable),
+            ["/etc/foo.conf", "/home/anna", "/opt/data"]
+        );
+        assert_eq!(folders.too_broad, ["/", "/etc", "/opt"].map(PathBuf::from));
     }
 
     fn any_files() -> impl Strategy<Value = BTreeMap<PathBuf, FileUse>> {

@@ -70,6 +70,14 @@ impl Proposal {
                 path.display()
             ));
         }
+        if !folders.too_broad.is_empty() {
+            let all = folders.too_broad.iter();
+            let all = all.map(|path| path.display().to_string()).collect();
+            notes.push(format!(
+                "it listed {}, which is not proposed, since all that is in there would go with it: with \"strict\" it sees there what else it may read; programs go on as a rule, try it",
+                listed(all)
+            ));
+        }
         notes.extend(notes_of(recorded));
         let with_reason = |covering: Vec<Covering>| {
             let with = covering.into_iter().map(|it| Reason {
@@ -144,18 +152,20 @@ fn why(covering: &Covering) -> String {
     parts.join(", ")
 }
 
+/// The first of them, and how many more there are.
+fn listed(all: Vec<String>) -> String {
+    const MOST: usize = 6;
+    let more = all.len().saturating_sub(MOST);
+    let mut text = all[..all.len().min(MOST)].join(", ");
+    if more > 0 {
+        text.push_str(&format!(" and {more} more"));
+    }
+    text
+}
+
 /// What is to be known of a record beside its keys.
 fn notes_of(recorded: &Recorded) -> Vec<String> {
-    const MOST: usize = 6;
     let mut notes = Vec::new();
-    let listed = |all: Vec<String>| {
-        let more = all.len().saturating_sub(MOST);
-        let mut text = all[..all.len().min(MOST)].join(", ");
-        if more > 0 {
-            text.push_str(&format!(" and {more} more"));
-        }
-        text
-    };
     let denied = |usage: fn(Use) -> bool| {
         let all = recorded.denied.iter().filter(|(_, it)| usage(**it));
         all.map(|(path, _)| path.display().to_string())

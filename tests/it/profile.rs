@@ -238,6 +238,27 @@ async fn a_live_session_is_recorded_until_it_is_interrupted() {
     assert_eq!(said["keys"]["network"], "off");
 }
 
+/// What is recorded goes slower, and whoever profiles says how long to wait.
+#[test]
+fn a_server_is_waited_for_longer_than_in_service() {
+    let outside = Outside::new();
+    let dir = open_folder().expect("a folder");
+    let late = format!(
+        "import runpy, time\ntime.sleep(3)\nrunpy.run_path('{FIXTURES}/reaching.py', run_name='__main__')"
+    );
+    let server = outside.server("start_timeout = \"1s\"");
+    let args = format!("args = [\"{FIXTURES}/reaching.py\"]");
+    let server = server.replace(&args, &format!("args = [\"-c\", {late:?}]"));
+    Stdiopool::write_config(
+        dir.path(),
+        &format!("{NONE}[pool]\nqueue_timeout = \"1s\"\n"),
+        &server,
+    );
+    let output = profile(dir.path(), &["--json"]).output().expect("runs");
+    let said: Value = serde_json::from_str(&succeeded(&output)).expect("JSON");
+    assert_eq!(said["answered"], json!(["tools/list"]));
+}
+
 #[test]
 fn what_cannot_be_profiled_is_said() {
     let dir = open_folder().expect("a folder");

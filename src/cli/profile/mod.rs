@@ -39,7 +39,7 @@ const MAX_LOOKUPS: usize = 32;
 /// How long one lookup may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long until an install that goes on is asked for again.
+/// How long until an install or a start that goes on is asked for again.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Most letters of a failure that are shown.
 const MAX_LINE: usize = 200;
@@ -134,11 +134,14 @@ impl ProfileArgs {
         let slot = ProfileSlot::take(&config.state.dir, range.as_ref())
             .map_err(|error| miette!("{error}"))?;
         let place = (&slot, &accounts);
-        let profiled = config_of_profile(&config, &name, &tenant, place, self.http)
+        let served = (self.http, self.timeout);
+        let profiled = config_of_profile(&config, &name, &tenant, place, served)
             .map_err(|error| miette!("no random numbers: {error}"))?;
         let (driven, recorded) = self.record((profiled, accounts), &tenant, calls).await?;
+        let user = slot.users().map(|users| *users.start());
         drop(slot);
-        self.print(&name, &tenant, &driven, &recorded).await?;
+        self.print(&name, (&tenant, user), &driven, &recorded)
+            .await?;
         match driven.failed.len() {
             0 => Ok(()),
             count => Err(miette!(
@@ -278,13 +281,17 @@ impl ProfileArgs {
     async fn print(
         &self,
         name: &ServerName,
-        tenant: &TenantId,
+        (tenant, user): (&TenantId, Option<u32>),
         driven: &Driven,
         recorded: &Recorded,
     ) -> Result<(), miette::Report> {
         let looked_up = look_up(recorded).await;
         let hosts = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-        let proposal = Proposal::of(recorded, &HostsFile::read(&hosts), &looked_up);
+        let mut proposal = Proposal::of(recorded, &HostsFile::read(&hosts), &looked_up);
+        let left = user.filter(|_| !proposal.writable.is_empty());
+        proposal.notes.extend(left.map(|user| {
+            format!("what it made in folders of `writable` belongs to user {user}, as which the profile ran: remove that, or give it to the tenant's user, who cannot change it else")
+        }));
         let output = if self.json {
             let mut json = as_json(&proposal, recorded);
             json["server"] = json!(name.as_str());
@@ -311,11 +318,16 @@ impl ProfileArgs {
     }
 }
 
-/// Opens the session, however long the server's package takes to be installed.
+/// Opens the session, however long the server takes to be installed and to start.
 async fn begin(client: &mut McpClient) -> Result<(), CliError> {
     loop {
         match client.initialize().await {
-            Err(CliError::Refused { reason, .. }) if reason == Reason::Installing.as_str() => {
+            // Whoever wants an answer sooner says so (`--timeout`).
+            Err(CliError::Refused { reason, .. })
+                if [Reason::Installing, Reason::Starting]
+                    .iter()
+                    .any(|it| reason == it.as_str()) =>
+            {
                 tokio::time::sleep(PATIENCE).await;
             }
             begun => return begun,

@@ -49,6 +49,12 @@ const OF_RUNTIMES: [&str; 5] = [
     "/sys/kernel/mm/hugepages",
     "/sys/kernel/mm/transparent_hugepage",
 ];
+/// Files by which container runtimes tell programs that they run in a container: these ask whether they are there, and go on either way.
+const OF_CONTAINERS: [&str; 3] = [
+    "/.dockerenv",
+    "/run/.containerenv",
+    "/run/systemd/container",
+];
 /// Folders for temporary files, which a strict server has of its own.
 const TEMPORARY: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
 
@@ -230,7 +236,8 @@ impl Files {
         if self.is_own_temporary(path) {
             return vec![];
         }
-        if path.starts_with("/proc") {
+        let is_of_containers = OF_CONTAINERS.iter().any(|it| path == Path::new(it));
+        if path.starts_with("/proc") || is_of_containers {
             return vec![];
         }
         if path.starts_with("/sys") {
@@ -432,6 +439,18 @@ mod tests {
             .collect();
         assert_eq!(ran, [&Seen::Ran(script.clone()), &Seen::Ran(shell.clone())]);
         assert_eq!(shown(seen), [(script, Use::Read), (shell, Use::Read)]);
+    }
+
+    #[test]
+    fn whether_it_runs_in_a_container_is_no_need() {
+        let mut files = files(Path::new("/usr"));
+        for path in OF_CONTAINERS {
+            let path = path.as_bytes();
+            for act in [Act::Look, Act::Open(0)] {
+                let seen = files.seen(this(), libc::AT_FDCWD, path, act);
+                assert_eq!(seen, []);
+            }
+        }
     }
 
     #[test]
