@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use crate::launch::InstallGroup;
 
+/// A function that makes the control group of an install of that number; `None` where there can be none.
+pub(super) type MakeGroup = fn(u64) -> io::Result<Option<Box<dyn InstallGroup>>>;
+
 /// What installs are kept apart with, on this host.
 #[derive(Clone, Debug)]
 pub struct InstallSandbox {
@@ -18,5 +21,5 @@ pub struct InstallSandbox {
     /// Most processes and threads of one install.
     pub max_processes: u64,
     /// Makes the control group of an install of that number; `None` where there can be none.
-    pub make_group: fn(u64) -> io::Result<Option<Box<dyn InstallGroup>>>,
+    pub make_group: MakeGroup,
 }
