@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(paths(&folders.writable), ["/srv/b/.git"]);
     }
 
-    /// As onnxruntime does, which looks for the system it runs on.
+    /// As libraries do that find out what they run on.
     #[test]
     fn a_folder_of_the_system_is_not_proposed_for_being_listed() {
         let folders = covering(&files(&[

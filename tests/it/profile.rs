@@ -334,7 +334,7 @@ async fn an_observed_server_is_refused_nothing_and_what_strict_would_refuse_is_t
         assert!(logs.contains(&part), "{part}: {logs}");
     }
     assert!(!logs.contains("add to `writable`"), "{logs}");
-    let servers = pool.admin_json("/api/v1/servers").await;
+    let servers = pool.admin_json("servers").await;
     let readable = &servers[0]["observed"]["readable"];
     assert!(
         sorted(readable).contains(&outside.at("in/read.txt")),
