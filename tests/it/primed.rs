@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::support::registry::Registry;
 use super::support::{Client, Stdiopool, eventually, in_tree_of};
 
+/// Primed starts in a row.
+const ROUNDS: usize = 200;
+
 /// Servers of the registry's package: `aaaa` is started ordinarily, `bbbb` is primed. Their names are as long as each other.
 fn servers(registry: &Registry, more: &str) -> String {
     let server = |name: &str, keys: &str| {
@@ -116,12 +119,9 @@ async fn a_worker_of_a_template_is_as_one_that_was_started() {
         differences(tool, &one, &other, &mut found);
         assert!(found.is_empty(), "{found:#?}");
     }
-    let lists = [&started, &forked].map(async |client| {
-        let list = client.ask("tools/list", json!({})).await;
-        list.result().to_string()
-    });
-    let [one, other] = lists;
-    assert_eq!(one.await, other.await);
+    let list = started.ask("tools/list", json!({})).await;
+    let other = forked.ask("tools/list", json!({})).await;
+    assert_eq!(list.result(), other.result());
     // Each has numbers of its own, also two of one template.
     let second = pool.client("bbbb").connect().await;
     assert_ne!(told(&forked, "random").await, told(&second, "random").await);
@@ -227,7 +227,7 @@ async fn a_template_that_is_killed_takes_no_worker_and_another_comes() {
 }
 
 #[tokio::test]
-async fn a_template_that_does_not_answer_delays_one_start_and_is_given_up() {
+async fn a_template_that_is_stopped_is_let_go_on() {
     if !can_be_primed() {
         return;
     }
@@ -236,12 +236,8 @@ async fn a_template_that_does_not_answer_delays_one_start_and_is_given_up() {
     let template = primed(&pool, "bbbb").await;
     kill(Pid::from_raw(template.cast_signed()), Signal::SIGSTOP).expect("it is there");
     let client = pool.client("bbbb").connect().await;
-    assert_eq!(told(&client, "is_primed").await, false);
-    eventually("the template is gone", async || {
-        let all = templates(&pool).await;
-        all["templates"] == json!([]) && all["barred"][0]["program"] == "primed-py"
-    })
-    .await;
+    assert_eq!(told(&client, "is_primed").await, true);
+    assert_eq!(templates(&pool).await["barred"], json!([]));
 }
 
 #[tokio::test]
@@ -291,7 +287,6 @@ async fn many_primed_starts_leave_nothing_behind() {
     if !can_be_primed() {
         return;
     }
-    const ROUNDS: usize = 200;
     let registry = Registry::start();
     let pool = Stdiopool::serve(&servers(&registry, ""));
     let template = primed(&pool, "bbbb").await;
