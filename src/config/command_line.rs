@@ -88,7 +88,7 @@ mod tests {
             assert_eq!(said(words).as_deref(), Some(text));
         }
         for words in [
-            &["npx", "-y", "x", "-q a b"][..],
+            &["npx", "-y", "pkg", "-q a b"][..],
             &["/opt/my server.py"],
             &["sh", "-c", "exec server"],
             &["server", "-a b"],
