@@ -283,6 +283,7 @@ impl Mux {
                     && self.may_tell(session, envelope)
                 {
                     let params = envelope.params.map(|params| params.get());
+                    self.notices.sent(self.next_call);
                     out.push(Action::ToWorker(envelope.rewritten(None, params)));
                 }
                 None
@@ -393,6 +394,7 @@ impl Mux {
                     }
                 },
             };
+            self.notices.sent(self.next_call);
             out.push(cancellation(wire, reason));
         }
     }

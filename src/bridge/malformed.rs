@@ -56,10 +56,15 @@ impl Mux {
         let calls = match broken.says {
             Says::Asks => SmallVec::new(),
             Says::Answers | Says::AsksAndAnswers => named,
-            Says::AnswersNotification if self.server_info.is_some() => SmallVec::new(),
-            Says::AnswersNotification | Says::AnswersOnly | Says::AnswersOneOf => {
-                self.only_call().into_iter().collect()
+            Says::AnswersNotification if self.server_info.is_some() => {
+                self.notices.take();
+                SmallVec::new()
             }
+            Says::AnswersUnknownMethod if self.notices.take() => SmallVec::new(),
+            Says::AnswersNotification
+            | Says::AnswersUnknownMethod
+            | Says::AnswersOnly
+            | Says::AnswersOneOf => self.only_call().into_iter().collect(),
         };
         match (&calls[..], &broken.error) {
             ([], _) if broken.says == Says::AnswersOneOf => {

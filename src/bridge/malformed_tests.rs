@@ -303,15 +303,6 @@ fn an_answer_to_nobody_is_the_only_calls() {
         &mut mux,
         &format!(r#"{{"jsonrpc":"2.0","id":{other},"result":{{}}}}"#),
     ));
-    // A server that has read a method has read an id, if there was one: the error may be about a notification.
-    let only = call(&mut mux, ANNA, "a");
-    let unknown = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"m"}}"#;
-    let (_, outcome) = outcome_in(&says(&mut mux, unknown));
-    assert_eq!(outcome, MalformedOutcome::Dropped);
-    answer_in(&says(
-        &mut mux,
-        &format!(r#"{{"jsonrpc":"2.0","id":{only},"result":{{}}}}"#),
-    ));
     // One that names a notification is about it, whatever its code.
     let only = call(&mut mux, ANNA, "a");
     let unknown = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32602,"message":"no method notifications/x"}}"#;
@@ -326,6 +317,78 @@ fn an_answer_to_nobody_is_the_only_calls() {
     call(&mut mux, BOB, "b");
     suspected_in(&says(&mut mux, parse_error));
     assert_eq!(mux.in_flight(), 2);
+}
+
+/// An error may have no id (schema of MCP 2025-11-25), which says as much as `null` does.
+#[test]
+fn an_error_to_nobody_is_the_only_calls_with_a_null_id_and_without_one() {
+    for code in [-32700, -32600, -32602, -32603] {
+        for id in [r#""id":null,"#, ""] {
+            let error =
+                format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":"words"}}}}"#);
+            let mut mux = ready(json!({}));
+            call(&mut mux, ANNA, "a");
+            let actions = says(&mut mux, &error);
+            let (flaw, outcome) = outcome_in(&actions);
+            assert_eq!(
+                (flaw, outcome),
+                (Flaw::Id, MalformedOutcome::Taken),
+                "{error}"
+            );
+            let answer = answer_in(&actions);
+            assert_eq!(
+                (&answer["id"], &answer["error"]),
+                (&json!("a"), &json!({"code": code, "message": "words"})),
+                "{error}"
+            );
+            assert_eq!(mux.in_flight(), 0, "{error}");
+        }
+    }
+}
+
+/// A server that has read a method has read an id, if there was one: such an error is about a notification where one may be
+/// unanswered, and else about the only request.
+#[test]
+fn an_unknown_method_without_an_id_is_a_notifications_while_one_is_open() {
+    for id in [r#""id":null,"#, ""] {
+        let unknown = format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":-32601,"message":"m"}}}}"#);
+        let mut mux = ready(json!({}));
+        let first = call(&mut mux, ANNA, "a");
+        let (_, outcome) = outcome_in(&says(&mut mux, &unknown));
+        assert_eq!(outcome, MalformedOutcome::Dropped, "of `initialized`");
+        let done = format!(r#"{{"jsonrpc":"2.0","id":{first},"result":{{}}}}"#);
+        answer_in(&says(&mut mux, &done));
+        call(&mut mux, ANNA, "b");
+        let answer = answer_in(&says(&mut mux, &unknown));
+        assert_eq!(
+            (&answer["id"], &answer["error"]["code"]),
+            (&json!("b"), &json!(-32601))
+        );
+
+        let mut mux = ready(json!({}));
+        call(&mut mux, ANNA, "a");
+        says(&mut mux, &unknown);
+        let answer = answer_in(&says(&mut mux, &unknown));
+        assert_eq!(answer["id"], "a", "`initialized` is answered once");
+
+        // A server that answers a request has done with what it was sent before.
+        let mut mux = ready(json!({}));
+        let first = call(&mut mux, ANNA, "a");
+        let done = format!(r#"{{"jsonrpc":"2.0","id":{first},"result":{{}}}}"#);
+        answer_in(&says(&mut mux, &done));
+        let cancelled = call(&mut mux, ANNA, "b");
+        let mut out = vec![];
+        let cancel =
+            r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"b"}}"#;
+        let cancel = crate::protocol::Envelope::parse(cancel.as_bytes()).expect("valid");
+        assert!(mux.notification(ANNA, &cancel, &mut out).is_some());
+        let outcome = outcome_in(&says(&mut mux, &unknown)).1;
+        assert_eq!(
+            outcome,
+            MalformedOutcome::Dropped,
+            "of `cancelled` {cancelled}"
+        );
+    }
 }
 
 /// What becomes of a line that is too long to be kept.
@@ -464,6 +527,7 @@ fn what_is_logged_is_nobodys_answer() {
         "  jsonrpc: '2.0',",
         "jsonrpc: 2.0",
         r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","error":{"code":-32602,"message":"no notifications/x"}}"#,
         r#"<<< {"jsonrpc":"2.0","id":ID,"method":"tools/call","params":{}}"#,
         "{'jsonrpc': '2.0', 'id': ID, 'method': 'tools/call', 'params': {}}",
         "<<< {'jsonrpc': '2.0', 'id': ID, 'method': 'tools/call', 'params': {}}",
@@ -471,6 +535,7 @@ fn what_is_logged_is_nobodys_answer() {
     let of_several = [
         r#"{"jsonrpc":"2.0","id":null,"result":{}}"#,
         r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"m"}}"#,
+        r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"m"}}"#,
     ];
     let cases = of_any.map(|line| (line, 1)).into_iter();
     let cases = cases.chain(of_any.iter().chain(&of_several).map(|line| (*line, 2)));

@@ -51,6 +51,7 @@ mod member_names;
 mod members;
 mod mux;
 mod names;
+mod notices;
 mod numbers;
 mod params;
 mod repeat;

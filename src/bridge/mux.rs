@@ -8,6 +8,7 @@ use super::era::Era;
 use super::handshake::Handshake;
 use super::level::Level;
 use super::listening::Listening;
+use super::notices::OpenNotices;
 use super::numbers::{CallId, SessionNo};
 use super::roots::WorkerRoots;
 use super::server_info::ServerInfo;
@@ -52,6 +53,8 @@ pub struct Mux {
     /// Calls that may have been answered by what cannot be read.
     pub(super) suspicions: Suspicions,
     pub(super) listening: Listening,
+    /// Notifications that the worker may still answer.
+    pub(super) notices: OpenNotices,
     /// How stdiopool introduces itself.
     pub(super) own_info: serde_json::Value,
 }
@@ -106,6 +109,7 @@ impl Mux {
             wires: Default::default(),
             suspicions: Default::default(),
             listening: Default::default(),
+            notices: Default::default(),
             own_info: handshake.client_info.clone(),
         }
     }

@@ -35,6 +35,7 @@ impl Mux {
         self.worker_roots.known = Some(roots.clone());
         let waiting = std::mem::take(&mut self.worker_roots.waiting);
         if waiting.is_empty() && self.worker_roots.asked {
+            self.notices.sent(self.next_call);
             let changed = bare_notification("notifications/roots/list_changed");
             out.push(Action::ToWorker(changed.into()));
             return true;

@@ -76,6 +76,7 @@ impl Mux {
             if is_of_session {
                 // The worker may still be busy with the call, and ask something for it.
                 self.add_orphan(call);
+                self.notices.sent(self.next_call);
                 out.push(cancellation(wire, "its answer could not be read"));
             }
             outcomes.push(outcome);

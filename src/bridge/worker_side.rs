@@ -174,6 +174,7 @@ impl Mux {
         }
         self.orphans.remove(&id);
         let call = self.end_call(id);
+        self.notices.answered(wire);
         if call.is_none() && id.0 < self.next_call {
             out.push(Action::Anomaly(Anomaly::DuplicateAnswer));
         } else if call.is_none() {
@@ -228,6 +229,7 @@ impl Mux {
         if outcome.is_ok() && self.era == Era::Modern {
             self.listen(out);
         } else if outcome.is_ok() {
+            self.notices.sent(self.next_call);
             let initialized = bare_notification("notifications/initialized");
             out.push(Action::ToWorker(initialized.into()));
         }

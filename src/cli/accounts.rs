@@ -17,7 +17,7 @@ use super::output::{self, Output};
 use crate::admin::{AccountError, Act};
 use crate::config::{self, Config};
 use crate::daemon::Accounts;
-use crate::store::{self, OpenedState, StateDir, StateDirError};
+use crate::store::{self, Door, OpenedState, StateDir, StateDirError};
 
 /// The configuration whose accounts a command is about.
 #[derive(Args, Clone, Debug)]
@@ -137,8 +137,10 @@ impl AccountArgs {
         }
         let config = config::load(&self.config).map_err(|error| miette::miette!("{error}"))?;
         // One that began before `state.dir` was changed has another folder: what is done here would not be in force.
-        let is_elsewhere = store::admin_of_running(&config.state.dir).is_none();
-        if let Some(address) = store::admin_of_serving(&self.config).filter(|_| is_elsewhere) {
+        let is_elsewhere = store::address_of_running(&config.state.dir, Door::Admin).is_none();
+        if let Some(address) =
+            store::address_of_serving(&self.config, Door::Admin).filter(|_| is_elsewhere)
+        {
             let url = base_url(&address.to_string()).map_err(|error| miette::miette!("{error}"))?;
             output::notice(&format!(
                 "{} names another state folder than the stdiopool uses that runs at {address} (takes effect after a restart)",
@@ -155,7 +157,7 @@ impl AccountArgs {
             Err(StateDirError::InUse { .. }) => {
                 let url = base_url(&config.admin.listen.to_string());
                 let url = url.map_err(|error| miette::miette!("{error}"))?;
-                let url = where_it_runs(url, &self.config, &config.state.dir).await;
+                let url = where_it_runs(url, &self.config, &config.state.dir, Door::Admin).await;
                 Ok(StateAccess::Running(
                     self.client(url, config.admin.token.as_ref()),
                 ))

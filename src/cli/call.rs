@@ -114,7 +114,7 @@ impl CallArgs {
 
     async fn answer(&self) -> Result<Answer, CliError> {
         let target = Target {
-            url: self.endpoint()?,
+            url: self.endpoint().await?,
             url_flag: "--url",
             token_flag: "--token",
             token_env: "STDIOPOOL_TOKEN",
@@ -130,7 +130,7 @@ impl CallArgs {
         outcome
     }
 
-    fn endpoint(&self) -> Result<Url, CliError> {
+    async fn endpoint(&self) -> Result<Url, CliError> {
         let server = match self.server.as_str() {
             ONLY_SERVER => String::new(),
             name => format!("{name}/"),
@@ -141,7 +141,7 @@ impl CallArgs {
         };
         let base = match &self.url {
             Some(url) => url.clone(),
-            None => front_door(self.config.as_deref())?,
+            None => front_door(self.config.as_deref()).await?,
         };
         let url = base.join(&path);
         url.map_err(|error| CliError::Protocol(format!("`{path}`: {error}")))

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Target};
 use super::output;
+use crate::store::Door;
 use crate::{config, store};
 
 /// How long a connection may take to be there.
@@ -69,7 +70,7 @@ impl AdminArgs {
         let url = base_url(listen).map_err(|why| unusable(format!("`admin.listen`: {why}")))?;
         let base_dir = path.parent().unwrap_or_else(|| Path::new(""));
         let state = config::state_dir(said.state.as_deref(), base_dir);
-        let url = where_it_runs(url, path, &state).await;
+        let url = where_it_runs(url, path, &state, Door::Admin).await;
         Ok(AdminClient::new(
             url,
             self.admin_token.clone().or(said.token),
@@ -92,17 +93,20 @@ fn config_text(named: Option<&Path>) -> Result<(&Path, String), CliError> {
     }
 }
 
-/// Where the front door of that configuration is, or of pool.toml, if there is one.
+/// Where the front door of the stdiopool of that configuration is, or of pool.toml, if there is one.
 ///
 /// # Errors
 /// When the file cannot be read, or names no address that can be asked.
-pub(super) fn front_door(named: Option<&Path>) -> Result<Url, CliError> {
+pub(super) async fn front_door(named: Option<&Path>) -> Result<Url, CliError> {
     let (path, text) = config_text(named)?;
-    let url = front_door_of(&text);
-    url.map_err(|why| CliError::Config {
+    let url = front_door_of(&text).map_err(|why| CliError::Config {
         path: path.to_owned(),
         why: why.to_string(),
-    })
+    })?;
+    let said = admin_in_file(&text);
+    let base_dir = path.parent().unwrap_or_else(|| Path::new(""));
+    let state = config::state_dir(said.state.as_deref(), base_dir);
+    Ok(where_it_runs(url, path, &state, Door::Front).await)
 }
 
 fn front_door_of(text: &str) -> Result<Url, NoFrontDoor> {
@@ -113,18 +117,21 @@ fn front_door_of(text: &str) -> Result<Url, NoFrontDoor> {
     }
     let listen = http.and_then(|http| http.get("listen")?.as_str());
     let listen = listen.unwrap_or(DEFAULT_FRONT);
-    // Whoever listens at all addresses is here too.
-    let listen = match listen.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_unspecified() => {
-            let here = match address {
-                SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
-                SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
-            };
-            SocketAddr::new(here, address.port()).to_string()
-        }
-        _ => listen.to_owned(),
-    };
+    let address = listen.parse().map(here);
+    let listen = address.map_or_else(|_| listen.to_owned(), |address| address.to_string());
     base_url(&listen).map_err(NoFrontDoor::Listen)
+}
+
+/// Where a listener can be asked from this host: one that listens at all addresses is at the loopback's too.
+fn here(address: SocketAddr) -> SocketAddr {
+    let loopback = match address {
+        SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+        SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    match address.ip().is_unspecified() {
+        true => SocketAddr::new(loopback, address.port()),
+        false => address,
+    }
 }
 
 /// Why a configuration says of no front door that can be asked.
@@ -138,18 +145,18 @@ enum NoFrontDoor {
     Listen(NoAddress),
 }
 
-/// Where the stdiopool of that file and state folder listens. The file may have changed since it started, and
+/// Where the stdiopool of that file and state folder listens with that door. The file may have changed since it started, and
 /// an address of it takes effect with the next start only.
-pub(super) async fn where_it_runs(said: Url, file: &Path, state: &Path) -> Url {
+pub(super) async fn where_it_runs(said: Url, file: &Path, state: &Path, door: Door) -> Url {
     if is_reachable(&said).await {
         return said;
     }
     // With `state.dir` changed too, its folder is another's, or nobody's.
-    let running = store::admin_of_running(state).or_else(|| store::admin_of_serving(file));
-    let Some(address) = running else {
+    let running = store::address_of_running(state, door);
+    let Some(address) = running.or_else(|| store::address_of_serving(file, door)) else {
         return said;
     };
-    let Ok(running) = base_url(&address.to_string()) else {
+    let Ok(running) = base_url(&here(address).to_string()) else {
         return said;
     };
     // Port 0 says that the system chooses: nothing has changed then.

@@ -71,7 +71,7 @@ pub(super) fn not_a_program(command: &str) -> Option<String> {
 
 /// What of a command is no part of a program's name. A path may hold spaces; a name that is looked for on the
 /// PATH, or words that begin with a dash, are a command line.
-fn arguments_in(command: &str) -> Option<&str> {
+pub(super) fn arguments_in(command: &str) -> Option<&str> {
     let (program, rest) = command.trim().split_once(char::is_whitespace)?;
     let rest = rest.trim_start();
     let is_env = program.rsplit('/').next() == Some("env");
@@ -85,6 +85,29 @@ fn arguments_in(command: &str) -> Option<&str> {
 const INTERPRETERS: [&str; 3] = ["node", "python", "python3"];
 
 const SUBCOMMANDS: [&str; 5] = ["exec", "x", "dlx", "tool", "run"];
+
+/// Looks through the arguments of a command, in their order, for one that is several: of a launcher's own (`-y pkg`).
+pub(super) struct LauncherArguments {
+    /// The arguments so far are the launcher's own.
+    is_launchers: bool,
+}
+
+impl LauncherArguments {
+    pub(super) fn of(command: &str) -> Self {
+        let program = command.rsplit('/').next().unwrap_or_default();
+        Self {
+            is_launchers: LAUNCHERS.contains(&program) || INTERPRETERS.contains(&program),
+        }
+    }
+
+    /// The words of the next argument, as a list in TOML, where it is several.
+    pub(super) fn words_in(&mut self, text: &str) -> Option<String> {
+        self.is_launchers &= text.starts_with('-') || SUBCOMMANDS.contains(&text);
+        let words = several(text).filter(|_| self.is_launchers)?;
+        let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
+        Some(format!("[{}]", words.join(", ")))
+    }
+}
 
 /// The words of an argument that is several, of a launcher's own: `-y pkg`.
 fn several(text: &str) -> Option<Vec<&str>> {
@@ -116,17 +139,11 @@ pub(super) fn args(reader: &mut Reader<'_, '_>, command: &str) -> Vec<Arg> {
         return vec![];
     };
     let mut args = Vec::new();
-    let program = command.rsplit('/').next().unwrap_or_default();
-    let mut is_launchers = LAUNCHERS.contains(&program) || INTERPRETERS.contains(&program);
+    let mut launchers = LauncherArguments::of(command);
     for (at, item) in items.iter().enumerate() {
         let text = item.get_ref().as_str().unwrap_or_default();
-        is_launchers &= text.starts_with('-') || SUBCOMMANDS.contains(&text);
-        if let Some(words) = several(text).filter(|_| is_launchers) {
-            let words: Vec<_> = words.iter().map(|word| format!("\"{word}\"")).collect();
-            let message = format!(
-                "`args[{at}]` holds a space; did you mean [{}]?",
-                words.join(", ")
-            );
+        if let Some(words) = launchers.words_in(text) {
+            let message = format!("`args[{at}]` holds a space; did you mean {words}?");
             reader.notes.mistakes.push((item.span(), message));
         }
         let Some(table) = item.get_ref().as_table() else {

@@ -28,8 +28,9 @@ pub fn parse(text: &str, file: &str, base_dir: &Path) -> Result<Config, Mistakes
 /// The config of `stdiopool serve -- COMMAND`: one server at `/mcp`, for whoever is on this host.
 ///
 /// # Errors
-/// When the current folder is gone.
+/// When the words are no program and its arguments, or the current folder is gone.
 pub fn single_command(argv: Vec<String>) -> Result<Config, ConfigErrors> {
+    super::command_line::check(&argv)?;
     let here = std::env::current_dir().map_err(|source| ConfigErrors::Unreadable {
         path: PathBuf::from("."),
         source,

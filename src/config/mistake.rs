@@ -5,6 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use super::command_line::CommandLineError;
+
 /// A mistake in a pool.toml, with its place.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Mistake {
@@ -108,6 +110,9 @@ pub enum ConfigErrors {
     /// The file can be read, but not used.
     #[error(transparent)]
     Mistakes(#[from] Mistakes),
+    /// The words of the command that is hosted without a file are not what they must be.
+    #[error(transparent)]
+    CommandLine(#[from] CommandLineError),
 }
 
 fn hint(error: &io::Error) -> &'static str {

@@ -15,6 +15,7 @@ mod audit;
 mod auth;
 mod bind;
 mod command;
+mod command_line;
 mod digest;
 mod doubts;
 pub mod downloads;
@@ -57,6 +58,7 @@ mod whole;
 
 pub use audit::Audit;
 pub use bind::{Bind, BindRule};
+pub use command_line::CommandLineError;
 pub use globs::{Globs, Taking};
 pub use inspect::Inspection;
 pub use lines::Lines;

@@ -13,7 +13,7 @@ use super::limits;
 use crate::config::Config;
 use crate::front::{ConnectionLimits, ConnectionSlots, Dispatch, Front, Listener, Tls};
 use crate::held::Ledger;
-use crate::store::StateDir;
+use crate::store::{Door, StateDir};
 
 /// How long connections may take to close once every request on them is answered.
 const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
@@ -25,15 +25,21 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Listens where the config says, and notes in the state folder where the operator's commands find the admin listener.
+    /// Listens where the config says, and notes in the state folder where commands find both.
     ///
     /// # Errors
     /// One of the addresses cannot be listened on.
     pub(super) async fn open(config: &Config, state: &StateDir) -> Result<Self, ServeError> {
         let http = bind(config.http.listen, "http.listen").await?;
         let admin = bind(config.admin.listen, "admin.listen").await?;
-        if let Err(error) = state.note_admin(admin.address()) {
+        if let Err(error) = state.note_door(Door::Admin, Some(admin.address())) {
             tracing::warn!(%error, "the address of the admin listener cannot be noted in the state folder: after a change of `admin.listen`, commands need --admin until the next restart");
+        }
+        // `stdiopool call` speaks no TLS.
+        let is_plain = config.http.tls.is_none();
+        let front = is_plain.then_some(http.address());
+        if let Err(error) = state.note_door(Door::Front, front) {
+            tracing::warn!(%error, "the address of the front door cannot be noted in the state folder: after a change of `http.listen`, `stdiopool call` needs --url until the next restart");
         }
         Ok(Self { http, admin })
     }

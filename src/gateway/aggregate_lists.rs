@@ -361,7 +361,8 @@ impl PagesRead {
         if read.unnamed > 0 {
             let (unnamed, method) = (read.unnamed, listing.method());
             all.lacks(format!(
-                "{unnamed} of what it lists for `{method}` has no name"
+                "{unnamed} of what it lists for `{method}` {} no name",
+                if unnamed == 1 { "has" } else { "have" }
             ));
         }
         if let Some(odd) = read.odd_cursor {

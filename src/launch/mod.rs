@@ -28,6 +28,7 @@ mod quiet;
 mod reach;
 mod sandbox;
 mod secret_files;
+mod settings_files;
 mod sources;
 mod spec;
 
@@ -44,6 +45,7 @@ pub use quiet::quieten;
 pub use reach::{Inaccessible, inaccessible, installation_of, unreadable, unreadable_itself};
 pub use sandbox::{NamedPath, Observed, RunsAs, Sandbox, Strict, UserPool};
 pub use secret_files::SecretFiles;
+pub use settings_files::{SettingsFile, settings_files, withheld_files};
 pub use sources::{
     Unseen, is_for_installs, is_of_npm, is_one_variable, lacking_of, names_public_registry,
     says_from_where, unheeded, unseen, withheld,

@@ -100,6 +100,14 @@ fn decides(family: Family, name: &str) -> bool {
     setting.is_some_and(|it| it.is_empty() || DECIDING.iter().any(|word| it.contains(word)))
 }
 
+/// Whether a variable says to programs of a family from which registry packages come.
+pub(super) fn is_said_by(family: Family, name: &str) -> bool {
+    let name = normal(name);
+    let prefixes = family.variables().iter();
+    let mut settings = prefixes.filter_map(|prefix| name.strip_prefix(prefix));
+    settings.any(|setting| matches!(setting, "registry" | "npm_registry_server" | "index_url"))
+}
+
 /// Where programs ask for packages that nobody has told, without a slash at the end.
 const PUBLIC: [&str; 6] = [
     "https://registry.npmjs.org",

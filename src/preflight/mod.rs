@@ -13,6 +13,7 @@ mod finding;
 mod folders;
 mod host;
 mod launches;
+mod places;
 mod secrets;
 mod sources;
 
@@ -37,5 +38,6 @@ pub fn of_launches(config: &Config) -> Vec<Finding> {
     let of_each = launches.iter().filter_map(ForeseenLaunch::finding);
     let mut findings: Vec<_> = of_each.collect();
     findings.extend(sources::findings(config, &launches));
+    findings.extend(places::findings(config, &places::own()));
     findings
 }

@@ -1,6 +1,7 @@
 //! How the command of a server is started: as it is written, or as the program of a package that its line names.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use crate::config::downloads::{Word, downloaders};
@@ -9,7 +10,8 @@ use crate::ids::ServerName;
 use crate::launch::packages::view::ViewError;
 use crate::launch::packages::{Installer, Request, Slot};
 use crate::launch::{
-    LaunchSpec, PackageRun, Recipe, takes_precedence, understand, unheeded, withheld,
+    LaunchSpec, PackageRun, Recipe, SettingsFile, takes_precedence, understand, unheeded, withheld,
+    withheld_files,
 };
 use crate::tenancy::InstallEnvironment;
 
@@ -19,6 +21,7 @@ pub(crate) struct Installs {
     variables: Arc<BTreeMap<String, String>>,
     /// Why the command does not fit all tenants.
     differs: Option<String>,
+    files: Arc<[SettingsFile]>,
 }
 
 impl From<InstallEnvironment> for Installs {
@@ -26,6 +29,7 @@ impl From<InstallEnvironment> for Installs {
         Self {
             variables: Arc::new(environment.variables),
             differs: environment.differs,
+            files: environment.files.into(),
         }
     }
 }
@@ -38,13 +42,51 @@ pub(crate) enum NotStarted {
     View(#[from] ViewError),
     /// Run as written, it would have its packages from elsewhere than the operator's settings say.
     #[error(
-        "it would be run as written ({why}), and without {variables} of stdiopool's own environment it would ask another registry for its packages: name that in `pool.pass_env`, which gives it to every worker, or set it in `servers.{server}.env`"
+        "it would be run as written ({why}), and {}",
+        withheld.remedy(server)
     )]
     OtherRegistry {
         why: String,
-        variables: String,
+        withheld: Withheld,
         server: ServerName,
     },
+}
+
+/// What of the operator's settings decides where the packages of a command come from, and does not reach its worker.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Withheld {
+    /// Names of variables.
+    variables: Vec<String>,
+    /// Files, each with the variable that says the same.
+    files: Vec<(PathBuf, &'static str)>,
+}
+
+impl Withheld {
+    fn of(spec: &LaunchSpec, words: &[Word], installs: &Installs) -> Self {
+        let variables = withheld(&spec.program, words, &installs.variables, &spec.env);
+        let files = withheld_files(&spec.program, words, &installs.files, &spec.env);
+        let files = files
+            .into_iter()
+            .map(|file| (file.path().to_owned(), file.variable()));
+        Self {
+            variables: variables.into_iter().map(ToOwned::to_owned).collect(),
+            files: files.collect(),
+        }
+    }
+
+    /// Whether nothing is withheld.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.variables.is_empty() && self.files.is_empty()
+    }
+
+    /// What comes of it, and what to do.
+    fn remedy(&self, server: &ServerName) -> String {
+        let variables = self.variables.join(", ");
+        let of_variables = (!variables.is_empty()).then(|| format!("without {variables} of stdiopool's own environment it would ask another registry for its packages: name that in `pool.pass_env`, which gives it to every worker, or set it in `servers.{server}.env`"));
+        let of_files = self.files.iter().map(|(path, variable)| format!("without {} of the user that stdiopool runs as, which says where packages come from and is not in a worker's home, it would ask another registry for them: set {variable} in `servers.{server}.env`", path.display()));
+        let all: Vec<_> = of_variables.into_iter().chain(of_files).collect();
+        all.join("; and ")
+    }
 }
 
 /// How the command of a plan is started.
@@ -60,8 +102,8 @@ pub enum Start {
     Refused {
         /// Why the command would be run as written.
         why: String,
-        /// What of that environment decides it.
-        variables: String,
+        /// What of the operator's settings decides it.
+        withheld: Withheld,
     },
 }
 
@@ -71,8 +113,8 @@ pub struct PackageOrder {
     pub(crate) run: PackageRun,
     env: Arc<BTreeMap<String, String>>,
     is_pinned: bool,
-    /// Variables without which the command as written would ask another registry; empty if there are none.
-    pub(crate) withheld: String,
+    /// Settings without which the command as written would ask another registry; empty if there are none.
+    pub(crate) withheld: Withheld,
     /// Found when it is first needed; `None` in it when there are too many.
     slot: OnceLock<Option<Arc<Slot>>>,
 }
@@ -111,10 +153,10 @@ impl Start {
         words: &[Word],
         installs: Installs,
     ) -> Self {
-        let withheld = withheld(&spec.program, words, &installs.variables, &spec.env).join(", ");
+        let withheld = Withheld::of(spec, words, &installs);
         let refused = |why: String| Self::Refused {
             why,
-            variables: withheld.clone(),
+            withheld: withheld.clone(),
         };
         let plain = |why: &str| {
             if withheld.is_empty() {
@@ -143,6 +185,11 @@ impl Start {
         }
         if let Some(name) = unheeded(&spec.program, words, &installs.variables) {
             return as_written(format!("its launcher goes by `{name}`"));
+        }
+        let files = withheld_files(&spec.program, words, &installs.files, &spec.env);
+        if let Some(file) = files.into_iter().find(|file| file.is_unheeded()) {
+            let file = file.path().display();
+            return as_written(format!("its launcher goes by {file}"));
         }
         if let Some(why) = depends_on_tenant(server, &run) {
             return as_written(why);

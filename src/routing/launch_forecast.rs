@@ -41,11 +41,11 @@ impl LaunchForecast {
                 Self::Differs(why)
             }
             Start::NotUnderstood(why) => Self::NotUnderstood(as_written(name, &why)),
-            Start::Refused { why, variables } => {
+            Start::Refused { why, withheld } => {
                 let server = name.clone();
                 let refused = NotStarted::OtherRegistry {
                     why,
-                    variables,
+                    withheld,
                     server,
                 };
                 Self::Refused(refused.to_string())

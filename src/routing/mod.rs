@@ -40,7 +40,7 @@ pub use runtime_config::RuntimeConfig;
 
 pub(crate) use bindings::{Misfit, Verdict, did_you_mean};
 pub(crate) use catalog::{Edition, ListKey};
-pub(crate) use command::{NotStarted, Start, as_written};
+pub(crate) use command::{NotStarted, Start, Withheld, as_written};
 pub(crate) use dialects::DialectCache;
 pub(crate) use knowledge::Knowledge;
 pub(crate) use plan::spares;

@@ -44,7 +44,7 @@ pub use handles::{HandleRow, HandleStore};
 pub use id_hash::IdHash;
 pub use opened::OpenedState;
 pub use profile_slot::{ProfileSlot, ProfileSlotError};
-pub use running::{admin_of_running, admin_of_serving};
+pub use running::{Door, address_of_running, address_of_serving};
 pub use sessions::{SessionRow, SessionSettings, SessionStore};
 pub use state_dir::{StateDir, data_dir};
 pub use state_error::StateDirError;

@@ -11,31 +11,51 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use procfs::process::{FDTarget, Process};
 
-/// The file with the address of the admin listener.
-const NOTE: &str = "admin-address";
+/// A listener of a stdiopool, as commands ask for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Door {
+    /// The operator's, `admin.listen`.
+    Admin,
+    /// The clients', `http.listen`, where it speaks without TLS.
+    Front,
+}
+
+impl Door {
+    /// The file with the listener's address.
+    fn note(self) -> &'static str {
+        match self {
+            Self::Admin => "admin-address",
+            Self::Front => "http-address",
+        }
+    }
+}
+
 /// The file that `serve` reads where none is named.
 const DEFAULT_FILE: &str = "pool.toml";
 /// Bytes of it that are read: an address with a scope and a line end.
 const MAX_NOTE: u64 = 128;
 
-/// Notes the address of the admin listener in that folder, which this process has locked.
+/// Notes the address of a listener in that folder, which this process has locked; `None` where it cannot be asked.
 ///
 /// # Errors
 /// When the note cannot be written; commands then know the address of their configuration alone.
-pub(super) fn note(dir: &Path, admin: SocketAddr) -> io::Result<()> {
+pub(super) fn note(dir: &Path, door: Door, address: Option<SocketAddr>) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(dir.join(NOTE))?;
-    writeln!(file, "{admin}")
+        .open(dir.join(door.note()))?;
+    match address {
+        Some(address) => writeln!(file, "{address}"),
+        None => Ok(()),
+    }
 }
 
-/// The address of the admin listener of the stdiopool that uses that folder; `None` if none does, or it is not
+/// The address of that listener of the stdiopool that uses that folder; `None` if none does, or it is not
 /// known.
-pub fn admin_of_running(dir: &Path) -> Option<SocketAddr> {
+pub fn address_of_running(dir: &Path, door: Door) -> Option<SocketAddr> {
     let folder = File::open(dir).ok()?;
     // Held for a moment if nobody has it: then there is nobody to ask.
     match Flock::lock(folder, FlockArg::LockSharedNonblock) {
@@ -46,17 +66,17 @@ pub fn admin_of_running(dir: &Path) -> Option<SocketAddr> {
     OpenOptions::new()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(dir.join(NOTE))
+        .open(dir.join(door.note()))
         .and_then(|file| file.take(MAX_NOTE).read_to_string(&mut text))
         .ok()?;
     let address: SocketAddr = text.trim().parse().ok()?;
     Some(address)
 }
 
-/// The address of the admin listener of the stdiopool that serves that pool.toml, wherever its state folder is: the file
+/// The address of that listener of the stdiopool that serves that pool.toml, wherever its state folder is: the file
 /// may name another by now. Only processes of this user, of root and of the file's owner are looked at, as others could
 /// say what they like; `None` if there is none, or this process may not look into it.
-pub fn admin_of_serving(file: &Path) -> Option<SocketAddr> {
+pub fn address_of_serving(file: &Path, door: Door) -> Option<SocketAddr> {
     let file = file.canonicalize().ok()?;
     let owner = file.metadata().ok()?.uid();
     let trusted = [nix::unistd::geteuid().as_raw(), 0, owner];
@@ -73,7 +93,7 @@ pub fn admin_of_serving(file: &Path) -> Option<SocketAddr> {
             _ => None,
         });
         // The one that it has locked.
-        folders.find_map(|folder| admin_of_running(&folder))
+        folders.find_map(|folder| address_of_running(&folder, door))
     })
 }
 
@@ -134,14 +154,26 @@ mod tests {
     fn the_address_is_known_as_long_as_the_folder_is_in_use() {
         let folder = tempfile::tempdir().expect("a folder");
         let dir = folder.path().join("state");
-        assert_eq!(admin_of_running(&dir), None);
+        let of = |door| address_of_running(&dir, door);
+        assert_eq!(of(Door::Admin), None);
         let state = StateDir::open(&dir).expect("free");
-        assert_eq!(admin_of_running(&dir), None, "nothing is noted");
+        assert_eq!(of(Door::Admin), None, "nothing is noted");
         let address = "127.0.0.1:19411".parse().expect("an address");
-        state.note_admin(address).expect("written");
-        assert_eq!(admin_of_running(&dir), Some(address));
+        state
+            .note_door(Door::Admin, Some(address))
+            .expect("written");
+        assert_eq!(of(Door::Admin), Some(address));
+        assert_eq!(of(Door::Front), None);
+        let front = "127.0.0.1:19412".parse().expect("an address");
+        state.note_door(Door::Front, Some(front)).expect("written");
+        assert_eq!(
+            (of(Door::Admin), of(Door::Front)),
+            (Some(address), Some(front))
+        );
+        state.note_door(Door::Front, None).expect("written");
+        assert_eq!(of(Door::Front), None, "it cannot be asked");
         drop(state);
-        assert_eq!(admin_of_running(&dir), None, "it may be anyone's by now");
+        assert_eq!(of(Door::Admin), None, "it may be anyone's by now");
         StateDir::open(&dir).expect("free again");
     }
 }

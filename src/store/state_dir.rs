@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 
-use super::running;
+use super::running::{self, Door};
 use super::state_error::{StateDirError, failed};
 use super::state_lock::Lock;
 use crate::folders::{self, Temporary};
@@ -80,12 +80,12 @@ impl StateDir {
         })
     }
 
-    /// Notes for commands where the admin listener is.
+    /// Notes for commands where a listener is; `None`: they cannot ask it.
     ///
     /// # Errors
     /// When the note cannot be written.
-    pub fn note_admin(&self, address: SocketAddr) -> io::Result<()> {
-        running::note(&self.path, address)
+    pub fn note_door(&self, door: Door, address: Option<SocketAddr>) -> io::Result<()> {
+        running::note(&self.path, door, address)
     }
 
     /// The folder's absolute path.

@@ -9,6 +9,8 @@
 //! | npm_config_cache, UV_CACHE_DIR, UV_TOOL_DIR, UV_PYTHON_INSTALL_DIR | the tenant's own for the server: what is in them is run |
 //! | npm_config_userconfig, UV_CONFIG_FILE | those of the user stdiopool runs as |
 //!
+//! Files of other launchers (bun, pnpm, yarn, pip) in that user's home reach no worker: a start that would go by one is refused.
+//!
 //! One command that is hosted for the user alone has the user's own HOME, caches and settings of installers.
 //!
 //! Pythons that uv installs for packages are in the folder of the user that stdiopool runs as, which workers cannot write.
@@ -22,7 +24,8 @@ use std::path::PathBuf;
 
 use crate::config::{Config, Server};
 use crate::launch::{
-    LAUNCHER_FOLDERS, installation_of, is_for_installs, is_one_variable, names_public_registry,
+    LAUNCHER_FOLDERS, SettingsFile, installation_of, is_for_installs, is_one_variable,
+    names_public_registry, settings_files,
 };
 
 /// `PATH` where stdiopool has none.
@@ -53,6 +56,8 @@ pub struct InstallEnvironment {
     pub variables: BTreeMap<String, String>,
     /// Why there cannot be one install for all tenants: they may have the package from different registries.
     pub differs: Option<String>,
+    /// Files in the home folder of the user that stdiopool runs as that tell launchers where packages come from.
+    pub files: Vec<SettingsFile>,
 }
 
 /// The environment that all workers have in common, read once.
@@ -65,6 +70,8 @@ pub(super) struct Environment {
     pythons: Option<String>,
     /// HOME is the user's own: one command, hosted for the user alone.
     is_personal: bool,
+    /// Files of the user's that tell launchers where packages come from, where HOME is another.
+    files: Vec<SettingsFile>,
 }
 
 impl Environment {
@@ -93,6 +100,10 @@ impl Environment {
             installs,
             pythons: own.pythons(),
             is_personal,
+            files: match is_personal {
+                true => vec![],
+                false => settings_files(&own.variables),
+            },
         }
     }
 
@@ -158,7 +169,11 @@ impl Environment {
                 Some(_) | None => {}
             }
         }
-        InstallEnvironment { variables, differs }
+        InstallEnvironment {
+            variables,
+            differs,
+            files: self.files.clone(),
+        }
     }
 
     /// The environment of workers that have folders each for itself: HOME and TMPDIR are missing.

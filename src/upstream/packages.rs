@@ -13,7 +13,7 @@ use super::workers::Workers;
 use crate::launch::packages::view::{StillRunning, View, ViewError};
 use crate::launch::packages::{Installed, Unscripted, npm_cache, wanted_by_npx};
 use crate::launch::{LaunchSpec, PackageRun, Sandbox, direct, quieten};
-use crate::routing::{NotStarted, Start, as_written};
+use crate::routing::{NotStarted, Start, Withheld, as_written};
 use crate::worker::{can_hide_from_users, can_make_read_only};
 
 /// How long a start waits for workers of another version of its package, whose files it takes over.
@@ -78,15 +78,15 @@ impl Workers {
     ) -> Result<ToStart<'a>, NotStarted> {
         let spec = self.with_packages_protected(spec);
         let plan = connection.plan();
-        let refused = |why: String, variables: &str| NotStarted::OtherRegistry {
+        let refused = |why: String, withheld: &Withheld| NotStarted::OtherRegistry {
             why,
-            variables: variables.to_owned(),
+            withheld: withheld.clone(),
             server: plan.server.clone(),
         };
         let missing = match &plan.start {
             Start::AsWritten => return Ok(self.command_as_written(spec, None).await),
             Start::NotUnderstood(why) => NoProgram::yet(why.clone()),
-            Start::Refused { why, variables } => return Err(refused(why.clone(), variables)),
+            Start::Refused { why, withheld } => return Err(refused(why.clone(), withheld)),
             Start::Package(package) => match self.program(connection, &package.run, &spec).await? {
                 Ok((program, installed)) => {
                     let priming = self.priming(connection, &program, &installed);

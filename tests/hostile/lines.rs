@@ -149,6 +149,59 @@ async fn an_answer_that_is_whole_is_taken_however_it_is_printed() {
     assert_eq!(malformed(&pool, "syntax", "failed").await, 0.0);
 }
 
+/// An error of which nobody is told whose it is: without an id, which is optional there since MCP 2025-11-25, it says as much as with
+/// `null`.
+#[tokio::test]
+async fn an_error_without_an_id_is_the_only_requests() {
+    let answering = |name: &str, error: &str| {
+        let script =
+            "import os, sys\nfor line in sys.stdin: print(os.environ['ANSWER'], flush=True)";
+        let args = json!(["-c", script]);
+        format!(
+            "[servers.{name}]\ncommand = \"python3\"\nargs = {args}\nenv = {{ ANSWER = '{error}' }}\nstart_timeout = \"5m\"\n"
+        )
+    };
+    let refused = r#"{"jsonrpc":"2.0","error":{"code":-32602,"message":"unsupported client"}}"#;
+    let unknown = r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"unknown client"}}"#;
+    let others = answering("refusing", refused) + &answering("unknowing", unknown);
+    let pool = Stdiopool::serve(&server(&others));
+    // Of the only request of a worker that is new.
+    let parse = r#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"Parse error"}}"#;
+    let client = pool.client("off").connect().await;
+    let start = Instant::now();
+    let answer = client.call("say", line(parse)).await;
+    assert!(
+        answer.message().contains("Parse error"),
+        "the server's words: {answer:?}"
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(30),
+        "it was waited for"
+    );
+    assert_eq!(malformed(&pool, "id", "taken").await, 1.0);
+    assert!(
+        pool.log().contains("has no id that could be a request's"),
+        "{}",
+        pool.log()
+    );
+    // Of the handshake, in both eras.
+    for (server, words) in [
+        ("refusing", "unsupported client"),
+        ("unknowing", "unknown client"),
+    ] {
+        let start = Instant::now();
+        let answer = pool
+            .client(server)
+            .try_initialize("2025-11-25", json!({}))
+            .await;
+        assert!(answer.message().contains(words), "{server}: {answer:?}");
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "{server}: it was waited for"
+        );
+    }
+}
+
 #[tokio::test]
 async fn what_may_answer_any_of_several_fails_those_that_show_no_life() {
     let pool = Stdiopool::serve(&server(""));

@@ -57,6 +57,103 @@ async fn what_a_start_will_come_to_is_told_before_in_the_words_of_the_start() {
     }
 }
 
+/// The launchers of other families than npm's and uv's read files in a home folder that no worker has.
+#[tokio::test]
+async fn what_the_operators_files_say_of_registries_is_not_passed_over() {
+    let dir = crate::support::open_folder().expect("a folder");
+    let home = crate::support::open_folder().expect("a folder");
+    let put = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("below")).expect("made");
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let bun = put(
+        ".bunfig.toml",
+        "[install]\nregistry = \"http://127.0.0.1:9/\"\n",
+    );
+    let pnpm = put(".config/pnpm/rc", "registry=http://127.0.0.1:9/\n");
+    let home = home.path().display().to_string();
+    let own = [
+        ("HOME", home.as_str()),
+        ("XDG_CONFIG_HOME", ""),
+        ("NPM_CONFIG_REGISTRY", ""),
+    ];
+    let servers = [
+        (
+            "bun",
+            r#"command = "bunx"
+args = ["aged", "x"]"#,
+        ),
+        (
+            "bun-as-is",
+            r#"command = "bunx"
+args = ["aged", "x"]
+launch = "as-is""#,
+        ),
+        (
+            "pnpm",
+            r#"command = "pnpm"
+args = ["dlx", "aged"]"#,
+        ),
+        (
+            "behind",
+            r#"command = "sh"
+args = ["-c", "exec bunx aged"]"#,
+        ),
+        (
+            "given",
+            r#"command = "bunx"
+args = ["aged", "x"]
+env = { BUN_CONFIG_REGISTRY = "http://127.0.0.1:9/" }"#,
+        ),
+        (
+            "npm",
+            r#"command = "npx"
+args = ["-y", "aged"]"#,
+        ),
+    ];
+    let tables = servers.map(|(name, server)| format!("[servers.{name}]\n{server}\n"));
+    let toml = served(&tables.concat());
+    let (ok, said) = check_in(dir.path(), &toml, &own);
+    assert!(!ok, "{said}");
+    let refused = |name: &str, why: &str, file: &str, variable: &str| {
+        format!(
+            "server `{name}` is not started: it would be run as written ({why}), and without {file} of the user that stdiopool runs as, which says where packages come from and is not in a worker's home, it would ask another registry for them: set {variable} in `servers.{name}.env`"
+        )
+    };
+    let goes_by = |file: &str| format!("its launcher goes by {file}");
+    for told in [
+        refused("bun", &goes_by(&bun), &bun, "BUN_CONFIG_REGISTRY"),
+        refused(
+            "bun-as-is",
+            "`launch = \"as-is\"`",
+            &bun,
+            "BUN_CONFIG_REGISTRY",
+        ),
+        refused("pnpm", &goes_by(&pnpm), &pnpm, "PNPM_CONFIG_REGISTRY"),
+        refused("behind", "`sh` runs `bunx`", &bun, "BUN_CONFIG_REGISTRY"),
+    ] {
+        assert!(said.contains(&told), "{told}\n{said}");
+    }
+    for name in ["given", "npm"] {
+        let refused = format!("server `{name}` is not started");
+        assert!(!said.contains(&refused), "{said}");
+    }
+    // The start says so too, and installs nothing.
+    let file = dir.path().join("pool.toml").display().to_string();
+    let pool = Stdiopool::run(
+        crate::support::open_folder().expect("a folder"),
+        &["--config".to_owned(), file],
+        &own,
+    );
+    let answer = pool
+        .client("bun")
+        .try_initialize("2025-11-25", json!({}))
+        .await;
+    assert!(answer.message().contains(&bun), "{}", answer.message());
+}
+
 /// Whatever runs a launcher, and whatever may: where the operator's environment says from where packages come.
 #[tokio::test]
 async fn what_a_wrapper_runs_asks_no_other_registry_without_a_word() {

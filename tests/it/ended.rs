@@ -290,6 +290,51 @@ async fn commands_find_the_one_that_runs_when_its_address_has_changed() {
 }
 
 #[tokio::test]
+async fn call_finds_the_one_that_runs_when_its_address_has_changed() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let file = pool.dir.path().join("pool.toml");
+    let before = std::fs::read_to_string(&file).expect("written");
+    // Nobody listens there.
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let port = unused.local_addr().expect("bound").port();
+    drop(unused);
+    let changed = before.replacen(
+        "[http]\nlisten = \"127.0.0.1:0\"",
+        &format!("[http]\nlisten = \"127.0.0.1:{port}\""),
+        1,
+    );
+    assert_ne!(changed, before);
+    let call = || {
+        let mut command = pool.command(&["call", "demo", "add", "{\"a\":1,\"b\":2}"]);
+        command
+            .env_remove("STDIOPOOL_URL")
+            .current_dir(pool.dir.path());
+        let output = command.output().expect("runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (text(&output.stdout), text(&output.stderr))
+    };
+    let at = pool.url.trim_start_matches("http://").trim_end_matches('/');
+    let told =
+        format!("pool.toml says 127.0.0.1:{port}; one runs at {at} (takes effect after a restart)");
+    // Also where the state folder is another by now.
+    let moved = changed.replacen("dir = \"state\"", "dir = \"elsewhere\"", 1);
+    assert_ne!(moved, changed);
+    for text in [&changed, &moved] {
+        std::fs::write(&file, text).expect("written");
+        let (answer, notice) = call();
+        assert_eq!(answer.trim(), "3", "{notice}");
+        assert!(notice.contains(&told), "{notice}");
+    }
+    std::fs::write(&file, before).expect("written");
+    let (answer, notice) = call();
+    assert_eq!(
+        (answer.trim(), notice.as_str()),
+        ("3", ""),
+        "nothing has changed"
+    );
+}
+
+#[tokio::test]
 async fn commands_find_the_one_that_runs_when_its_state_folder_has_changed_too() {
     let pool = Stdiopool::serve(&demo("demo", "[tenants.acme]"));
     let file = pool.dir.path().join("pool.toml");

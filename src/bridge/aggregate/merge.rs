@@ -110,7 +110,7 @@ fn renamed(listing: Listing, item: &RawValue, alias: &Alias) -> Option<(String, 
         Listing::Resources => "uri",
         Listing::ResourceTemplates => "uriTemplate",
     };
-    let named = text(&last(&members, key)?)?;
+    let named = text(&last(&members, key)?).filter(|named| !named.is_empty())?;
     let mut replacements = Replacements::default();
     if let Some(span) = last(&members, "name")
         && let Some(name) = text(&span)

@@ -130,9 +130,9 @@ fn pages_that_are_odd_are_read_as_far_as_they_can_be() {
     for page in ["[]", "{}", r#"{"tools":null}"#, r#"{"tools":{}}"#, "5"] {
         assert!(read(page).is_err(), "{page}");
     }
-    let page = r#"{"tools":[{"name":"a"},{"title":"no name"},{"name":5},"text"],"nextCursor":8}"#;
+    let page = r#"{"tools":[{"name":"a"},{"title":"no name"},{"name":5},{"name":""},"text"],"nextCursor":8}"#;
     let page = read(page).expect("a page");
-    assert_eq!((page.items.len(), page.unnamed), (1, 3));
+    assert_eq!((page.items.len(), page.unnamed), (1, 4));
     assert_eq!((page.next, page.odd_cursor.as_deref()), (None, Some("8")));
     for end in ["\"\"", "null"] {
         let page = read(&format!(r#"{{"tools":[],"nextCursor":{end}}}"#)).expect("a page");

@@ -324,8 +324,8 @@ async fn nobody_there_is_said_with_the_address() {
     );
 }
 
-#[test]
-fn usage_is_checked_before_anything_is_sent() {
+#[tokio::test]
+async fn usage_is_checked_before_anything_is_sent() {
     for args in [
         &["call"][..],
         &["call", "a/b"],
@@ -339,6 +339,6 @@ fn usage_is_checked_before_anything_is_sent() {
         assert_eq!(error.exit_code(), 2, "{args:?}");
     }
     let only = Cli::try_parse_from(["call", "-", "--url", "127.0.0.1:1"]).expect("valid usage");
-    let url = only.call.endpoint().expect("joins");
+    let url = only.call.endpoint().await.expect("joins");
     assert_eq!(url.as_str(), "http://127.0.0.1:1/mcp");
 }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config::{Config, Rates};
+use crate::counted::counted;
 use crate::front::response::body::Body;
 use crate::held::{Bounds, Charge, Full, Kind, Ledger, TableFull, TenantTable, charged};
 use crate::ids::TenantId;
@@ -247,15 +248,16 @@ impl RateLimits {
         for (who, rates) in limited {
             let entry = known.table.peek(&who.0, &who.1);
             let mut usage = entry.map_or_else(Usage::default, |entry| entry.usage);
-            let (key, limit, what) = match counted {
-                Counted::Request => ("concurrent", rates.concurrent, "requests are under way"),
+            let (key, limit, noun, state) = match counted {
+                Counted::Request => ("concurrent", rates.concurrent, "request", "under way"),
                 Counted::Stream | Counted::Listening => {
-                    ("streams", rates.open_streams(), "event streams are open")
+                    ("streams", rates.open_streams(), "event stream", "open")
                 }
             };
             let count = usage.count(counted);
             if limit != 0 && *count >= limit {
-                let limit = format!("{limit} {what}");
+                let verb = if limit == 1 { "is" } else { "are" };
+                let limit = format!("{} {verb} {state}", so_many(limit, noun));
                 return Err(refused(who, key, &limit, RETRY_BUSY));
             }
             *count += 1;
@@ -266,7 +268,7 @@ impl RateLimits {
                 return Err(refused(
                     who,
                     "requests_per_minute",
-                    &format!("{rate} requests a minute"),
+                    &(so_many(rate, "request") + " a minute"),
                     wait,
                 ));
             }
@@ -282,6 +284,10 @@ impl RateLimits {
         }
         Ok(())
     }
+}
+
+fn so_many(n: u32, noun: &str) -> String {
+    counted(usize::try_from(n).unwrap_or(usize::MAX), noun)
 }
 
 fn refused((tenant, user): &Who, key: &str, limit: &str, wait: Duration) -> Failure {
@@ -442,6 +448,11 @@ mod tests {
         let first = permit(&who, rates(0, 0, 1)).expect("one");
         let refused = permit(&who, rates(0, 0, 1)).expect_err("no second");
         assert_eq!(refused.reason, Reason::TenantLimit);
+        assert!(
+            refused.message.contains(": 1 request is under way ("),
+            "{}",
+            refused.message
+        );
         assert!(refused.message.contains("`concurrent`") && refused.retry_after.is_some());
         permit(&(globex, None), rates(0, 0, 1)).expect("another tenant");
         drop(first);

@@ -32,6 +32,8 @@ pub enum Says {
     AnswersOneOf,
     /// The message answers a notification. Before there was any, the only request that is open.
     AnswersNotification,
+    /// The message answers a notification that has not been answered. Where there is none, the only request that is open.
+    AnswersUnknownMethod,
 }
 
 impl Broken {
@@ -50,6 +52,7 @@ impl Broken {
             (false, false) => Says::Answers,
             (false, true) => match error.as_deref().map(ErrorSubject::of) {
                 Some(ErrorSubject::OfNotification) => Says::AnswersNotification,
+                Some(ErrorSubject::UnknownMethod) => Says::AnswersUnknownMethod,
                 Some(ErrorSubject::NotRead) => Says::AnswersOneOf,
                 Some(ErrorSubject::Other) | None if is_json => Says::AnswersOnly,
                 Some(ErrorSubject::Other) | None => Says::AnswersOneOf,
@@ -75,6 +78,8 @@ enum ErrorSubject {
     NotRead,
     /// The error says that a message was a notification.
     OfNotification,
+    /// The error says that a method is not known, which may be that of a notification.
+    UnknownMethod,
     Other,
 }
 
@@ -88,9 +93,11 @@ impl ErrorSubject {
         let is = |known: i32| code == f64::from(known);
         if is(code::PARSE_ERROR) {
             Self::NotRead
-        } else if is(code::METHOD_NOT_FOUND) || names_notification(error) {
-            // A server that has read the method of a request has read its id too.
+        } else if names_notification(error) {
             Self::OfNotification
+        } else if is(code::METHOD_NOT_FOUND) {
+            // A server that has read the method of a request has read its id too.
+            Self::UnknownMethod
         } else {
             Self::Other
         }

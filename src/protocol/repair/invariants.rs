@@ -44,7 +44,9 @@ impl Broken {
                 assert!(self.ids.is_empty() && (!is_json || self.error.is_some()))
             }
             Says::AnswersOnly => assert!(self.ids.is_empty() && is_json),
-            Says::AnswersNotification => assert!(self.ids.is_empty() && self.error.is_some()),
+            Says::AnswersNotification | Says::AnswersUnknownMethod => {
+                assert!(self.ids.is_empty() && self.error.is_some());
+            }
         }
     }
 }

@@ -11,11 +11,12 @@
 //! | 5 | a `method` | [`Says::Asks`], with an answer beside it [`Says::AsksAndAnswers`] |
 //! | 6 | an id, or no answer | [`Says::Answers`]: the requests of its ids |
 //! | 7 | an error -32700, which says that a request was not read | [`Says::AnswersOneOf`] |
-//! | 8 | an error -32601, or one that names `notifications/`: who has read the method of a request has read its id too | [`Says::AnswersNotification`] |
-//! | 9 | JSON | [`Says::AnswersOnly`]: it may answer a notification |
-//! | 10 | not JSON, or too long to be kept ([`LongLine`]) | [`Says::AnswersOneOf`] |
+//! | 8 | an error that names `notifications/` | [`Says::AnswersNotification`] |
+//! | 9 | an error -32601: who has read the method of a request has read its id too, so that it answers a notification where one is open | [`Says::AnswersUnknownMethod`] |
+//! | 10 | JSON | [`Says::AnswersOnly`]: it may answer a notification |
+//! | 11 | not JSON, or too long to be kept ([`LongLine`]) | [`Says::AnswersOneOf`] |
 //!
-//! Rules 4 to 10 are `Broken::of`, and go by the `Sketch` of a text alone: what it says of itself at its top level, read
+//! Rules 4 to 11 are `Broken::of`, and go by the `Sketch` of a text alone: what it says of itself at its top level, read
 //! from the members of an object (`members`), from a text that is no JSON (`sketch`), or from a long line as it passes. A message
 //! over several lines is put together before ([`MessageLines`], whose states `lines` draws).
 //!
@@ -130,7 +131,8 @@ fn is_usual(envelope: &Envelope<'_>, line: &[u8]) -> bool {
     };
     envelope.is_exact
         && (!envelope.is_doubtful || is_readable())
-        && envelope.id.is_none_or(|id| id.get() != "null")
+        // An error without an id (optional there since MCP 2025-11-25) does not say whose it is, as one with `null` does not.
+        && envelope.id.map_or(envelope.error.is_none(), |id| id.get() != "null")
         && envelope.result.is_none_or(|it| it.get().starts_with('{'))
         && envelope.error.is_none_or(|it| is_usual_error(it.get()))
 }

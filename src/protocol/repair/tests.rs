@@ -347,7 +347,7 @@ fn an_error_to_nobody_says_what_it_is_about() {
     for (code, message, says) in [
         ("-32700", "m", Says::AnswersOneOf),
         ("-32700", "cannot read notifications/x", Says::AnswersOneOf),
-        ("-32601", "m", Says::AnswersNotification),
+        ("-32601", "m", Says::AnswersUnknownMethod),
         (
             "-32602",
             "Unknown method: notifications/initialized",
