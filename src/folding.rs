@@ -1,8 +1,8 @@
 //! Names that differ in case alone, which some programs take for one.
 //!
 //! Decoders and servers differ in which names they hold for one: Go's `encoding/json` and `strings.EqualFold` go by the
-//! simple case folding of all Unicode (`ſ` is `s`, the Kelvin sign is `k`), others lower or raise letters. The form here
-//! is equal wherever one of them sees no difference.
+//! simple case folding of all Unicode (`ſ` is `s`, the Kelvin sign is `k`), others lower or raise letters; those that keep texts as C
+//! does cut them at U+0000. The form here is equal wherever one of them sees no difference.
 
 /// A text in the form in which texts are equal that some program takes for one: by full case folding, which is more
 /// than simple folding, with the dotted and the dotless i as i.
@@ -12,6 +12,8 @@ pub fn case_folded(text: &str) -> String {
 
 /// The form of these letters; see [`case_folded`].
 pub fn folded(letters: impl Iterator<Item = char>) -> String {
+    // A program that keeps texts as C does sees nothing of what is behind.
+    let letters = letters.take_while(|c| *c != '\0');
     // Lower first: the capital of `ß` is `ẞ` and `SS`.
     let upper = letters
         .flat_map(char::to_lowercase)

@@ -48,6 +48,8 @@ pub enum Action {
     },
     /// A notification for every session of the worker's pool key.
     Broadcast(Bytes),
+    /// The call waits for its client, and keeps as much meanwhile as [`super::Mux::kept`] says.
+    Kept(CallId),
     /// The call is over without an answer for anyone: its slot is free.
     Released(CallId),
     /// The worker accepted the session's log level; it must survive the worker.

@@ -8,11 +8,12 @@ use bytes::Bytes;
 
 use super::member_names::{
     BadName, CheckedObject, WrittenMember, WrittenMembers, are_usual, folded, is_token,
+    may_have_nul,
 };
 use super::members::Members;
 use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
-use crate::protocol::{Envelope, Failure, Method, NotPortable, Reason, portable};
+use crate::protocol::{Envelope, Failure, MAX_KEPT_ID, Method, NotPortable, Reason, portable};
 
 /// A message without what was for stdiopool, and that.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,6 +38,15 @@ pub enum NotAccepted {
         /// The method as it would be right.
         known: &'static str,
     },
+    /// The id is longer than is kept.
+    #[error("`id` must have at most {MAX_KEPT_ID} bytes")]
+    Id,
+    /// U+0000 in the method.
+    #[error("the method has U+0000 in it, where some servers cut it")]
+    NulInMethod,
+    /// U+0000 in what a request is about.
+    #[error("`{0}` has U+0000 in it, where some servers cut it")]
+    Nul(&'static str),
     /// Parameters are by name (2025-06-18, basic, "Requests").
     #[error("`params` must be an object, or be left out")]
     NoObject,
@@ -63,7 +73,9 @@ impl From<BadName> for NotAccepted {
 impl From<NotAccepted> for Failure {
     fn from(why: NotAccepted) -> Self {
         let reason = match why {
-            NotAccepted::Method { .. } => Reason::InvalidRequest,
+            NotAccepted::Method { .. } | NotAccepted::NulInMethod | NotAccepted::Id => {
+                Reason::InvalidRequest
+            }
             _ => Reason::InvalidParams,
         };
         Self::new(reason, why.to_string())
@@ -83,6 +95,9 @@ pub struct Unreadable;
 /// # Errors
 /// [`NotAccepted`] when a worker might read something else in it than stdiopool, or nothing at all.
 pub fn addressed(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
+    if envelope.id.is_some_and(|id| id.get().len() > MAX_KEPT_ID) {
+        return Err(NotAccepted::Id);
+    }
     if let Some(method) = envelope.method.as_deref()
         && Method::of(method).is_none()
     {
@@ -122,6 +137,7 @@ fn check_method(method: &str) -> Result<(), NotAccepted> {
             method: method.to_owned(),
             known,
         }),
+        _ if method.contains('\0') => Err(NotAccepted::NulInMethod),
         _ => Ok(()),
     }
 }
@@ -157,6 +173,14 @@ fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
                 is_changed = true;
                 client_config = Some(value.to_owned());
             }
+            "name" => {
+                without_nul("params.name", value)?;
+                rest.push((name, Cow::Borrowed(value)));
+            }
+            "uri" => {
+                without_nul("params.uri", value)?;
+                rest.push((name, Cow::Borrowed(value)));
+            }
             "_meta" => match worker_meta(value, &mut meta_config)? {
                 Some(text) => {
                     is_changed |= matches!(text, Cow::Owned(_));
@@ -168,6 +192,13 @@ fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
                 if value.starts_with('{') {
                     let reference = WrittenMembers::read(value).ok_or(Unreadable)?;
                     reference.check(CheckedObject::Reference)?;
+                    for member in &reference.0 {
+                        match &*member.name {
+                            "name" => without_nul("params.ref.name", member.value)?,
+                            "uri" => without_nul("params.ref.uri", member.value)?,
+                            _ => {}
+                        }
+                    }
                 }
                 rest.push((name, Cow::Borrowed(value)));
             }
@@ -188,6 +219,17 @@ fn closely(envelope: &Envelope<'_>) -> Result<Option<Addressed>, NotAccepted> {
         client_config,
         meta_config,
     }))
+}
+
+/// Refuses a text with U+0000 in it.
+fn without_nul(place: &'static str, raw: &str) -> Result<(), NotAccepted> {
+    let text: Option<String> = may_have_nul(raw)
+        .then(|| serde_json::from_str(raw).ok())
+        .flatten();
+    match text.is_some_and(|text| text.contains('\0')) {
+        true => Err(NotAccepted::Nul(place)),
+        false => Ok(()),
+    }
 }
 
 /// What a worker may see of `_meta`; `None` if nothing is left. What it sets for its server goes to `config`.
@@ -213,7 +255,7 @@ fn worker_meta<'a>(
             "progressToken" if !is_token(value) => {
                 return Err(NotAccepted::Type(
                     "_meta.progressToken",
-                    "a string or a number",
+                    "a string or a number of at most 1024 bytes",
                 ));
             }
             meta::RELATED_TASK if !is_related_task(value) => {

@@ -1,5 +1,6 @@
 //! What clients say, on its way to the worker.
 
+use bytes::Bytes;
 use serde_json::json;
 
 use super::action::Action;
@@ -321,28 +322,39 @@ impl Mux {
     }
 
     /// A client's answer to a question of this worker. Only the session that was asked may answer,
-    /// once; anything else is ignored. Says whether it was taken.
-    pub fn answer(
+    /// once; anything else is ignored. Says whether it was taken. What of an answer has to wait for others is what
+    /// `keep` makes of its raw JSON.
+    ///
+    /// # Errors
+    /// That of `keep`; the question is open then as it was.
+    pub fn answer<E>(
         &mut self,
         session: SessionNo,
         ask: AskRef,
         envelope: &Envelope<'_>,
+        keep: impl FnOnce(&str) -> Result<Bytes, E>,
         out: &mut Vec<Action>,
-    ) -> bool {
+    ) -> Result<bool, E> {
         let is_theirs = ask.worker == self.worker
             && self
                 .asks
                 .get(&ask.number)
                 .is_some_and(|q| q.session == session);
         if !is_theirs {
-            return false;
+            return Ok(false);
         }
+        let waits = self
+            .asks
+            .get(&ask.number)
+            .is_some_and(|q| q.input.is_some());
+        let kept = envelope.result.filter(|_| waits);
+        let kept = kept.map(|given| keep(given.get())).transpose()?;
         let Some(question) = self.asks.remove(&ask.number) else {
-            return false;
+            return Ok(false);
         };
         if let Some(input) = question.input {
-            self.input_given(input, envelope, out);
-            return true;
+            self.input_given(input, kept, envelope, out);
+            return Ok(true);
         }
         if question.about_roots {
             self.roots_given(envelope.result);
@@ -359,7 +371,7 @@ impl Mux {
                 error_response(&question.worker_id, code::INTERNAL_ERROR, why)
             }
         }));
-        true
+        Ok(true)
     }
 
     /// A question could not be put to its session, or will not be answered.
@@ -410,9 +422,12 @@ impl Mux {
         ended
     }
 
-    /// Ends the call because its answer is known to be unusable (too large to be read).
+    /// Ends the call because its answer is known to be unusable (too large to be read), or what it has to keep is too much.
     pub fn fail(&mut self, id: CallId, out: &mut Vec<Action>) -> Option<RawId> {
         let call = self.end_call(id)?;
+        if call.rounds.is_some() {
+            self.drop_inputs(id);
+        }
         out.push(Action::Released(id));
         Some(call.client_id)
     }

@@ -7,7 +7,10 @@
 //!                 └────────── every answer ────────┘   └── an error ──▶ answered with it
 //! ```
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
 
 use super::action::Action;
 use super::call::{Call, OpenQuestion, Purpose};
@@ -57,7 +60,7 @@ impl Mux {
             let code = code::INVALID_PARAMS;
             return Some(RequestOutcome::Refused { code, why });
         };
-        let line = template.line(next, &Map::new(), None);
+        let line = template.line(next, &BTreeMap::new(), None);
         let id = self.new_call(Call {
             session: Some(session),
             client_id: client_id.into(),
@@ -70,8 +73,9 @@ impl Mux {
                 wire: Some(CallId(next)),
                 count: 1,
                 missing: 0,
-                responses: Map::new(),
+                responses: BTreeMap::new(),
                 state: None,
+                keys: 0,
             })),
         });
         Some(RequestOutcome::Sent(id, line))
@@ -162,6 +166,7 @@ impl Mux {
         rounds.wire = None;
         rounds.state = state;
         let asked = begin_round(rounds, &self.roots, requests);
+        out.push(Action::Kept(id));
         if self.asks.len() + asked.len() > MAX_ASKS {
             let why = format!("{MAX_ASKS} requests to clients are waiting for answers already");
             self.end_with_error(
@@ -209,10 +214,11 @@ impl Mux {
         });
     }
 
-    /// The client has answered a question of a round.
+    /// The client has answered a question of a round. `given` is the answer as it is kept; `None`: the client gave none.
     pub(super) fn input_given(
         &mut self,
         Input { call: id, key }: Input,
+        given: Option<Bytes>,
         envelope: &Envelope<'_>,
         out: &mut Vec<Action>,
     ) {
@@ -223,10 +229,7 @@ impl Mux {
         else {
             return;
         };
-        let given = envelope
-            .result
-            .map(|given| serde_json::from_str(given.get()));
-        let Some(Ok(given)) = given else {
+        let Some(given) = given else {
             let why = envelope.error.map_or("null", |error| error.get());
             let error = serde_json::from_str(why).ok().filter(Value::is_object);
             let error = error.unwrap_or_else(
@@ -307,12 +310,14 @@ fn begin_round(
     requests: Vec<InputRequest>,
 ) -> Vec<InputRequest> {
     rounds.responses.clear();
+    rounds.keys = requests.iter().map(|request| request.key.len()).sum();
     let is_known = |request: &InputRequest| request.method == "roots/list" && !roots.is_empty();
     let (known, asked): (Vec<_>, Vec<_>) = requests.into_iter().partition(is_known);
     rounds.missing = asked.len();
     let roots: Vec<_> = roots.iter().map(|uri| json!({ "uri": uri })).collect();
+    let told = Bytes::from(json!({ "roots": roots }).to_string());
     for InputRequest { key, .. } in known {
-        rounds.responses.insert(key, json!({ "roots": roots }));
+        rounds.responses.insert(key, told.clone());
     }
     asked
 }

@@ -3,7 +3,8 @@
 //!
 //! Decoders differ. Of a name that stands twice most take the last, some the first. Go's `encoding/json`
 //! matches names by the simple case folding of all Unicode (`ſ` is `s`, the Kelvin sign is `k`), its second
-//! version on demand without `-` and `_` as well; .NET, Jackson and others have such modes. A
+//! version on demand without `-` and `_` as well; .NET, Jackson and others have such modes. Libraries that keep texts as C does
+//! cut them at U+0000. A
 //! server that does so would act on a name that no rule of stdiopool looked at. So a name that some
 //! decoder takes for one of these must be there once, and be written plainly; all other names are the server's own.
 
@@ -14,7 +15,7 @@ use serde_json::value::RawValue;
 use super::names::{CLIENT_CONFIG, CONFIG, IDENTITY};
 use super::stateless::meta;
 use crate::folding;
-use crate::protocol::{Listed, each_member, members_of};
+use crate::protocol::{Listed, MAX_KEPT_ID, each_member, members_of};
 
 /// An object of a message in which names are checked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,7 +98,7 @@ fn ascii_folded(name: &[u8]) -> impl Iterator<Item = u8> {
 }
 
 /// A name in the form in which names are equal that some decoder takes for one: case-folded, without `-` and
-/// `_`.
+/// `_`, up to U+0000.
 pub(super) fn folded(name: &str) -> String {
     folding::folded(name.chars().filter(|c| !matches!(c, '-' | '_')))
 }
@@ -186,6 +187,7 @@ pub(super) fn are_usual(listed: &Listed<'_>) -> bool {
             && match name {
                 "_meta" => value.starts_with('{'),
                 "ref" => is_usual_reference(value),
+                "name" | "uri" => !may_have_nul(value),
                 CLIENT_CONFIG => false,
                 _ => true,
             }
@@ -207,15 +209,21 @@ fn is_usual_reference(value: &str) -> bool {
     let mut has = 0;
     // Of another type it is the server's to refuse.
     !value.starts_with('{')
-        || each_member(value, |name, _| {
-            is_first(CheckedObject::Reference, &mut has, name).then_some(())
+        || each_member(value, |name, value| {
+            let is_usual = is_first(CheckedObject::Reference, &mut has, name);
+            (is_usual && !may_have_nul(value)).then_some(())
         })
         .is_some()
 }
 
-/// Whether a value is what a progress token can be: a string or a number.
+/// Whether U+0000 may stand in a text, as raw JSON: in valid JSON, U+0000 has this one spelling.
+pub(super) fn may_have_nul(raw: &str) -> bool {
+    raw.contains("\\u0000")
+}
+
+/// Whether a value is what a progress token can be: a string or a number, not longer than is kept.
 pub(super) fn is_token(raw: &str) -> bool {
-    matches!(raw.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9'))
+    raw.len() <= MAX_KEPT_ID && matches!(raw.as_bytes().first(), Some(b'"' | b'-' | b'0'..=b'9'))
 }
 
 /// Whether a name is plain, and if stdiopool decides on it the first of its kind.

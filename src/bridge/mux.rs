@@ -139,6 +139,13 @@ impl Mux {
         self.calls.get(&call).is_some_and(|call| !call.cancelled)
     }
 
+    /// Bytes that are kept of what client and worker sent for the call's later rounds, but for answers, which carry their
+    /// charge; 0 for a call that has none.
+    pub fn kept(&self, call: CallId) -> usize {
+        let rounds = self.calls.get(&call).and_then(|call| call.rounds.as_ref());
+        rounds.map_or(0, |rounds| rounds.kept())
+    }
+
     pub(super) fn new_call(&mut self, call: Call) -> CallId {
         let id = CallId(self.next_call);
         self.next_call += 1;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tests::{from_worker, ready, send};
+use super::tests::{answered, from_worker, ready, send};
 use super::*;
 use crate::protocol::Envelope;
 
@@ -256,7 +256,7 @@ impl World {
                 let (owner, ask) = self.questions[pick];
                 let text = format!(r#"{{"jsonrpc":"2.0","id":{ask},"result":{{}}}}"#);
                 let envelope = Envelope::parse(text.as_bytes()).expect("valid");
-                let taken = mux.answer(SessionNo(session), ask, &envelope, &mut out);
+                let taken = answered(mux, SessionNo(session), ask, &envelope, &mut out);
                 assert!(
                     !taken || owner == SessionNo(session),
                     "someone else answered"

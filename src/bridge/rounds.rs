@@ -1,8 +1,9 @@
 //! A request under way at a worker of the stateless revision, which may be sent several times
 //! (2026-07-28, basic/patterns/mrtr).
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use super::numbers::CallId;
 use super::stateless::{Template, plain_error, plain_result};
@@ -17,9 +18,12 @@ pub(super) struct Rounds {
     pub(super) count: u8,
     /// Questions without an answer.
     pub(super) missing: usize,
-    pub(super) responses: Map<String, Value>,
+    /// The answers so far, as raw JSON that carries its charge.
+    pub(super) responses: BTreeMap<String, Bytes>,
     /// What the next round brings back, as raw JSON.
     pub(super) state: Option<Box<str>>,
+    /// Bytes of the names of the questions.
+    pub(super) keys: usize,
 }
 
 /// A question that belongs to a round.
@@ -31,6 +35,12 @@ pub(super) struct Input {
 }
 
 impl Rounds {
+    /// Bytes that are kept of what the client and the worker sent, but for the answers, which carry their charge.
+    pub(super) fn kept(&self) -> usize {
+        let state = self.state.as_ref().map_or(0, |state| state.len());
+        self.template.kept() + state + self.keys
+    }
+
     /// The worker's last word in the words of the client's revision.
     pub(super) fn answer(&self, client_id: &str, envelope: &Envelope<'_>) -> Bytes {
         match (envelope.result, envelope.error) {

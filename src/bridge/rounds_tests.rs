@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::tests::{ANNA, BOB, from_worker};
+use super::tests::{ANNA, BOB, answered, from_worker};
 use super::*;
 use crate::ids::WorkerId;
 use crate::protocol::Envelope;
@@ -113,7 +113,7 @@ fn reply(mux: &mut Mux, session: SessionNo, ask: AskRef, body: &Value) -> (bool,
         .replacen("\"id\":0", &format!("\"id\":{ask}"), 1);
     let envelope = Envelope::parse(text.as_bytes()).expect("valid");
     let mut out = vec![];
-    let taken = mux.answer(session, ask, &envelope, &mut out);
+    let taken = answered(mux, session, ask, &envelope, &mut out);
     mux.check_invariants();
     (taken, out)
 }

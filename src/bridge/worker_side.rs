@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use serde_json::json;
 
-use super::action::{Action, Anomaly};
+use super::action::{Action, Anomaly, Malformed, MalformedOutcome};
 use super::call::{AttachedSession, Call, OpenQuestion, Purpose};
 use super::discovery::HandshakeError;
 use super::era::Era;
@@ -17,8 +17,8 @@ use super::params;
 use super::server_info::{ServerInfo, ServerInfoError};
 use super::stateless::{plain_notification, refused_revisions};
 use crate::protocol::{
-    Envelope, Kind, Line, RawId, bare_notification, code, replaced, result_response, span_of,
-    splice,
+    Envelope, Flaw, Kind, Line, MAX_KEPT_ID, RawId, bare_notification, code, replaced,
+    result_response, span_of, splice,
 };
 
 /// A response that a client gets as it is, under its own id.
@@ -241,6 +241,21 @@ impl Mux {
         let raw_id = envelope.id.map_or("null", |id| id.get());
         let method = envelope.method.as_deref().unwrap_or_default();
         let about_roots = method == "roots/list";
+        let token = envelope
+            .params
+            .and_then(|params| params::progress_token(params.get()));
+        // Both would be kept until the client has answered.
+        if raw_id.len() > MAX_KEPT_ID || token.is_some_and(|token| token.len() > MAX_KEPT_ID) {
+            out.push(Action::Malformed(Malformed {
+                flaw: Flaw::Id,
+                outcome: MalformedOutcome::Dropped,
+                line: line.clone(),
+            }));
+            let why = format!("an id or a progress token may have at most {MAX_KEPT_ID} bytes");
+            let refused = error_response(raw_id, code::INVALID_REQUEST, &why);
+            out.push(Action::ToWorker(refused));
+            return;
+        }
         if let Some(answer) = self.own_answer(method, raw_id) {
             out.push(Action::ToWorker(answer));
             return;
@@ -273,9 +288,6 @@ impl Mux {
             out.push(refuse(code::SERVER_ERROR, &why));
             return;
         }
-        let token = envelope
-            .params
-            .and_then(|params| params::progress_token(params.get()));
         let question = OpenQuestion {
             session,
             worker_id: raw_id.into(),

@@ -301,7 +301,7 @@ fn refuse_question(session: &Session, connection: &WorkerConnection, message: &[
     let error = json!({ "code": code::METHOD_NOT_FOUND, "message": "nobody can be asked while tools are listed" });
     let answer = error_response(&ask.to_string(), &error);
     if let Ok(answer) = Envelope::parse(answer.as_bytes()) {
-        // The question may have been withdrawn.
+        // The question may have been withdrawn; of an error nothing is kept, so that there is room for it.
         let _was_asked = connection.answer(session.no, ask, &answer);
     }
 }

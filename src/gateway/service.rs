@@ -13,7 +13,7 @@ use crate::held::Ledger;
 use crate::ids::ServerName;
 use crate::launch::packages::Installer;
 use crate::pool::{Observer, PoolLimits};
-use crate::protocol::Envelope;
+use crate::protocol::{Envelope, Failure};
 use crate::routing::{DialectCache, RuntimeConfig, StartPlan, spares};
 use crate::session::Session;
 use crate::store::OpenedState;
@@ -192,25 +192,28 @@ impl Gateway {
     }
 
     /// Passes a session's answer on to the worker that asked. Says whether the session was asked.
-    pub fn answer(&self, session: &Session, envelope: &Envelope<'_>) -> bool {
+    ///
+    /// # Errors
+    /// The answer has to wait for others, and the tenant has no room for it: it may come again.
+    pub fn answer(&self, session: &Session, envelope: &Envelope<'_>) -> Result<bool, Failure> {
         let ask = envelope.id.and_then(|id| AskRef::parse(id.get()));
         if let Some(taken) = ask.and_then(|ask| self.answered_roots(session, ask, envelope)) {
-            return taken;
+            return Ok(taken);
         }
         let Some((ask, connection)) =
             ask.and_then(|ask| Some((ask, self.state.connection(ask.worker)?)))
         else {
-            return false;
+            return Ok(false);
         };
         // Of all servers, the one that asked.
         let member = session.member_with(&connection.plan().server);
         let asked = member.as_deref().unwrap_or(session);
         let is_of_roots = connection.is_about_roots(ask);
-        let taken = connection.answer(asked.no, ask, envelope);
+        let taken = connection.answer(asked.no, ask, envelope)?;
         if taken && is_of_roots {
             self.note_roots(asked, &connection, envelope);
         }
-        taken
+        Ok(taken)
     }
 
     /// What is wrong with rules about tools, and the servers with rules whose tools nobody has listed yet.

@@ -97,6 +97,10 @@ fn present<'de, D: serde::Deserializer<'de>>(
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Unlisted;
 
+/// Longest id or progress token that is taken, of clients and of workers: bytes of raw JSON. Each is kept, in several places, until its
+/// request is answered.
+pub const MAX_KEPT_ID: usize = 1024;
+
 /// A JSON-RPC id as it was written: raw JSON. Nearly every one is short, and then stands for itself
 /// without an allocation.
 pub type RawId = CompactString;

@@ -24,8 +24,8 @@ pub mod sse;
 mod writer;
 
 pub use envelope::{
-    Envelope, EnvelopeError, Kind, RawId, RawJson, Unlisted, one_line, quoted, replaced, span_of,
-    splice,
+    Envelope, EnvelopeError, Kind, MAX_KEPT_ID, RawId, RawJson, Unlisted, one_line, quoted,
+    replaced, span_of, splice,
 };
 pub use failure::Failure;
 pub use host::{host_name, is_loopback_name};

@@ -92,11 +92,15 @@ impl Template {
     }
 
     /// The request under that id, with what an earlier round asked for.
-    pub fn line(&self, id: u64, responses: &Map<String, Value>, state: Option<&str>) -> Bytes {
+    pub fn line(&self, id: u64, responses: &BTreeMap<String, Bytes>, state: Option<&str>) -> Bytes {
         let mut params = self.params.to_string();
         if !responses.is_empty() {
-            let responses = Value::Object(responses.clone());
-            params.push_str(&format!(r#","inputResponses":{responses}"#));
+            params.push_str(r#","inputResponses":{"#);
+            for (key, given) in responses {
+                // Raw JSON, of which nothing but text was ever kept.
+                put_member(&mut params, key, &String::from_utf8_lossy(given));
+            }
+            params.push('}');
         }
         if let Some(state) = state {
             params.push_str(&format!(r#","requestState":{state}"#));
@@ -106,6 +110,11 @@ impl Template {
         let mut line = request(id, &self.method, params).into_bytes();
         one_line(&mut line);
         line.into()
+    }
+
+    /// Bytes that it takes.
+    pub fn kept(&self) -> usize {
+        self.method.len() + self.params.len()
     }
 
     /// The method.

@@ -123,7 +123,11 @@ async fn send(
         match envelope.kind() {
             Kind::Notification => gateway.notification(session, envelope),
             Kind::Response => {
-                gateway.answer(session, envelope);
+                if let Err(failure) = gateway.answer(session, envelope) {
+                    // Its id is one of the server's, not of a request of the client.
+                    let id = "null".into();
+                    settled.push_back(OutboundMessage::Failed { id, failure });
+                }
             }
             Kind::Request => {
                 has_requests = true;
@@ -152,7 +156,7 @@ async fn send(
             }
         }
     }
-    if !has_requests {
+    if !has_requests && settled.is_empty() {
         return reply::empty(StatusCode::ACCEPTED);
     }
     loop {

@@ -288,7 +288,7 @@ pub(in crate::front) fn take_in(
             front.gateway.notification(&session, &envelope);
         }
         (Kind::Response, Some(session)) => {
-            front.gateway.answer(&session, &envelope);
+            front.gateway.answer(&session, &envelope)?;
         }
         (Kind::Notification | Kind::Response, None) => {
             let why = "`initialize` comes first";

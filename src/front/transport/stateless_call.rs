@@ -141,7 +141,7 @@ impl StatelessCall {
 
     fn tell_worker(&self, answer: &[u8]) {
         if let Ok(envelope) = Envelope::parse(answer) {
-            // A worker that is gone fails its call, which says so.
+            // A worker that is gone fails its call, which says so; of what a caller without a session answers, nothing waits for more.
             let _was_asked = self.gateway.answer(&self.caller, &envelope);
         }
     }

@@ -86,8 +86,10 @@ pub(in crate::front) async fn serve(
             let _in_use = session.in_use();
             // An answer to a question that was withdrawn, or whose worker is gone, is late,
             // not wrong.
-            inbound.front.gateway.answer(session, envelope);
-            reply::empty(StatusCode::ACCEPTED)
+            match inbound.front.gateway.answer(session, envelope) {
+                Ok(_) => reply::empty(StatusCode::ACCEPTED),
+                Err(failure) => inbound.refuse(&failure, None),
+            }
         }
     }
 }

@@ -50,7 +50,7 @@ flaws! {
     Result = "result", "has a `result` that is no object";
     /// An `error` without code or message.
     Error = "error", "has an `error` without a number as `code` and a text as `message`";
-    /// No id, or one of another type than string or number.
+    /// No id, or one of another type than string or number; of a question, also an id or progress token that is too long to be kept.
     Id = "id", "has no id that could be a request's";
     /// More bytes than are kept.
     TooLong = "too_long", "is longer than `max_message` lets through";

@@ -12,6 +12,7 @@ use super::{
     CallRefused, Called, PendingCall, RequestedList, SessionRequest, State, WorkerConnection,
 };
 use crate::bridge::{Action, AskRef, CallId, ClientRequest, Listing, RequestOutcome, SessionNo};
+use crate::held::{Charge, Full, Kind};
 use crate::pool::StopReason;
 use crate::protocol::{Envelope, Failure, RawId};
 use crate::upstream::attachment::Attachment;
@@ -26,6 +27,9 @@ const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long a worker may take that may ask its client: it serves no other session before it answered,
 /// and is ended when it does not.
 const CANCEL_GRACE_INTERACTIVE: Duration = Duration::from_secs(10);
+
+/// Bytes that an answer takes beside its text: its name, and its places in tables.
+const KEPT_BESIDE: usize = 256;
 
 impl WorkerConnection {
     /// Hands a session's request to the worker. The answer, or the reason there is none, comes to
@@ -66,6 +70,13 @@ impl WorkerConnection {
                     return Ok(Called::Answered);
                 }
             };
+            let kept = match self.charge_kept(state.mux.kept(id)) {
+                Ok(kept) => kept,
+                Err(full) => {
+                    state.mux.fail(id, out);
+                    return Err(CallRefused::NoRoom(full));
+                }
+            };
             // Itself and others.
             let is_busy = state.mux.in_flight() > 1;
             if let Err(refused) = self.send_call(line, is_busy) {
@@ -84,6 +95,7 @@ impl WorkerConnection {
                 tools,
                 arrived: asked.arrived,
                 sent: now,
+                kept,
             };
             state.pending_calls.insert(id, pending);
             Ok(Called::Sent(id, now))
@@ -210,9 +222,36 @@ impl WorkerConnection {
         }
     }
 
-    /// Passes a session's answer to a question of this worker on; false if it was not asked.
-    pub(crate) fn answer(&self, session: SessionNo, ask: AskRef, envelope: &Envelope<'_>) -> bool {
-        self.with_mux(|state, out| state.mux.answer(session, ask, envelope, out))
+    /// Passes a session's answer to a question of this worker on; false if it was not asked. An answer that has to wait
+    /// for others is charged until the worker has it.
+    ///
+    /// # Errors
+    /// The worker's tenant has no room for what has to wait; the question stays open.
+    pub(crate) fn answer(
+        &self,
+        session: SessionNo,
+        ask: AskRef,
+        envelope: &Envelope<'_>,
+    ) -> Result<bool, Full> {
+        let keep = |given: &str| self.kept(given);
+        self.with_mux(|state, out| state.mux.answer(session, ask, envelope, keep, out))
+    }
+
+    /// A charge for what the later rounds of a call need; `None` for one that has none.
+    fn charge_kept(&self, bytes: usize) -> Result<Option<Charge>, Full> {
+        let account = self.account.as_ref().filter(|_| bytes > 0);
+        let charge = account.map(|account| account.charge(Kind::Suspended, bytes));
+        charge.transpose()
+    }
+
+    /// What waits with a call, as bytes that carry their charge however short they are.
+    fn kept(&self, text: &str) -> Result<Bytes, Full> {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let Some(account) = &self.account else {
+            return Ok(bytes);
+        };
+        let charge = account.charge(Kind::Suspended, text.len() + KEPT_BESIDE)?;
+        Ok(charge.carried_by(bytes))
     }
 
     /// Nobody waits for the call any more: the worker is told, the slot comes back when it

@@ -10,6 +10,7 @@ use crate::bridge::{
     Action, Anomaly, AskRef, CallId, HandshakeError, Listing, Malformed, MalformedOutcome,
     ServerInfo,
 };
+use crate::held::Full;
 use crate::protocol::Envelope;
 use crate::telemetry::labels;
 use crate::upstream::broadcast::{Audience, Broadcast};
@@ -20,6 +21,8 @@ use crate::upstream::outbound_message::{Pushed, Topic};
 enum Deferred {
     Answer(PendingCall, Bytes, bool),
     Release(PendingCall),
+    /// Its tenant has no room for what the call has to keep.
+    NoRoom(Box<PendingCall>, Full),
     Broadcast(Bytes),
     /// For those who know the sessions.
     Tell(ConnectionEvent<'static>),
@@ -80,6 +83,7 @@ impl WorkerConnection {
                     deferred.push(Deferred::Release(pending));
                 }
             }
+            Action::Kept(id) => charge_kept(state, id, deferred),
             Action::ToCall(id, message) => self.to_call(state, id, message),
             Action::Ask {
                 call: Some(id),
@@ -176,6 +180,13 @@ impl WorkerConnection {
                 self.answer_call(pending, message, is_error);
             }
             Deferred::Release(pending) => drop(pending),
+            Deferred::NoRoom(pending, full) => {
+                // The worker has answered, and waits for nothing of the call.
+                if let Some(lease) = pending.lease {
+                    lease.served();
+                }
+                pending.outbox.fail(pending.client_id, full.into());
+            }
             Deferred::Tell(event) => self.tell(event),
             Deferred::Subscription(event) => {
                 self.tell(event);
@@ -334,6 +345,22 @@ impl WorkerConnection {
     pub(super) fn count_dropped(&self) {
         let reason = labels::DropReason::QueueFull;
         self.services.metrics.notifications_dropped(reason, 1);
+    }
+}
+
+/// Counts what a call keeps while its client is asked; one for which there is no room ends.
+fn charge_kept(state: &mut State, id: CallId, deferred: &mut SmallVec<[Deferred; 1]>) {
+    let bytes = state.mux.kept(id);
+    let pending = state.pending_calls.get_mut(&id);
+    let charge = pending.and_then(|pending| pending.kept.as_mut());
+    let Some(Err(full)) = charge.map(|charge| charge.resize(bytes)) else {
+        return;
+    };
+    // Its questions are not asked: the actions that follow find no such call.
+    let mut released = vec![];
+    state.mux.fail(id, &mut released);
+    if let Some(pending) = state.pending_calls.remove(&id) {
+        deferred.push(Deferred::NoRoom(Box::new(pending), full));
     }
 }
 

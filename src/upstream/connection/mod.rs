@@ -55,7 +55,7 @@ use super::services::Services;
 use crate::bridge::aggregate::Alias;
 use crate::bridge::{Action, CallId, HandshakeError, Level, Mux, ServerInfo};
 use crate::fair::Flow;
-use crate::held::{Account, Full};
+use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::View;
 use crate::pool::{Stop, StopReason};
@@ -173,6 +173,8 @@ struct PendingCall {
     arrived: Option<Instant>,
     /// When the worker was sent it.
     sent: Instant,
+    /// What is charged for what its later rounds need, of a call that may have some.
+    kept: Option<Charge>,
 }
 
 /// Filters a list of tools before its caller gets it.
