@@ -242,7 +242,7 @@ mod tests {
             let own = own(&[]);
             assert_eq!(
                 seen(&own, line, &[("HOME", "/data")]),
-                [path.clone()],
+                *std::slice::from_ref(&path),
                 "{line}"
             );
             let none: [PathBuf; 0] = [];
