@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::command_line::CommandLineError;
+use super::command_line_error::CommandLineError;
 
 /// A mistake in a pool.toml, with its place.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -16,6 +16,7 @@ mod auth;
 mod bind;
 mod command;
 mod command_line;
+mod command_line_error;
 mod digest;
 mod doubts;
 pub mod downloads;
@@ -58,7 +59,7 @@ mod whole;
 
 pub use audit::Audit;
 pub use bind::{Bind, BindRule};
-pub use command_line::CommandLineError;
+pub use command_line_error::CommandLineError;
 pub use globs::{Globs, Taking};
 pub use inspect::Inspection;
 pub use lines::Lines;
