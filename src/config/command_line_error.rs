@@ -1,4 +1,4 @@
-//! The mistakes that a command line can have which is hosted without a file.
+//! What is wrong with the command that is hosted without a file.
 
 /// Why words of a command line are no program and its arguments.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
