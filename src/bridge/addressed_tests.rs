@@ -63,7 +63,7 @@ fn what_only_looks_like_it_is_the_workers() {
 
 #[test]
 fn what_a_worker_might_drop_or_read_otherwise_is_refused() {
-    let type_of = |name| NotAccepted::Type(name, "a string or a number");
+    let type_of = |name| NotAccepted::Type(name, "a string or a number of at most 1024 bytes");
     for (params, why) in [
         ("[]", NotAccepted::NoObject),
         ("5", NotAccepted::NoObject),
@@ -88,6 +88,19 @@ fn what_a_worker_might_drop_or_read_otherwise_is_refused() {
             r#"{"name":"a","arguments":{"x":1e999}}"#,
             NotPortable::Number.into(),
         ),
+        (
+            r#"{"name":"delete_all\u0000"}"#,
+            NotAccepted::Nul("params.name"),
+        ),
+        (r#"{"uri":"a:\u0000b"}"#, NotAccepted::Nul("params.uri")),
+        (
+            r#"{"ref":{"type":"ref/prompt","name":"a\u0000"}}"#,
+            NotAccepted::Nul("params.ref.name"),
+        ),
+        (
+            r#"{"ref":{"type":"ref/resource","uri":"a:\u0000"}}"#,
+            NotAccepted::Nul("params.ref.uri"),
+        ),
     ] {
         assert_eq!(looked_at(&message(params)), Err(why), "{params}");
     }
@@ -103,6 +116,9 @@ fn what_a_worker_might_drop_or_read_otherwise_is_refused() {
         r#"{"name":"a","clientConfig":{},"clientConfig":{}}"#,
         r#"{"name":"a","NAME":"b"}"#,
         r#"{"ref":{"name":"a","Name":"b"}}"#,
+        r#"{"name":"a","name\u0000":"b"}"#,
+        r#"{"_meta":{"progressToken\u0000":1}}"#,
+        r#"{"_meta":{"dev.stdiopool/\u0000":1}}"#,
         r#"{"_meta":{"dev.stdiopool/config":1},"_meta":{"dev.stdiopool/config":2}}"#,
     ] {
         let refused = looked_at(&message(params)).expect_err(params);
@@ -115,12 +131,40 @@ fn what_a_worker_might_drop_or_read_otherwise_is_refused() {
 }
 
 #[test]
+fn what_only_looks_like_u_0000_passes() {
+    for params in [
+        r#"{"name":"a\\u0000"}"#,
+        r#"{"name":"a","arguments":{"x":"\u0000","\u0000":1}}"#,
+        r#"{"name":"a","own\u0000":1}"#,
+    ] {
+        assert_eq!(looked_at(&message(params)), Ok(None), "{params}");
+    }
+}
+
+#[test]
+fn ids_and_tokens_are_taken_up_to_their_end() {
+    for (len, is_taken) in [(MAX_KEPT_ID, true), (MAX_KEPT_ID + 1, false)] {
+        let raw = format!("\"{}\"", "x".repeat(len - 2));
+        let id = format!(r#"{{"jsonrpc":"2.0","id":{raw},"method":"tools/list"}}"#);
+        assert_eq!(looked_at(&id).is_ok(), is_taken, "{len}");
+        let token = message(&format!(r#"{{"_meta":{{"progressToken":{raw}}}}}"#));
+        assert_eq!(looked_at(&token).is_ok(), is_taken, "{len}");
+    }
+    let id = "1".repeat(MAX_KEPT_ID + 1);
+    let long = format!(r#"{{"jsonrpc":"2.0","id":"{id}","method":"tools/list"}}"#);
+    let refused = looked_at(&long).expect_err("long");
+    assert_eq!(Failure::from(refused).reason.rpc_code(), -32600);
+}
+
+#[test]
 fn methods_are_spelled_exactly() {
     for method in [
         "Tools/Call",
         "tools/cal\\u006c ",
         "notifications/Cancelled",
         "TOOLS-/call",
+        "tools/call\\u0000",
+        "tools/call\\u0000x",
     ] {
         let message = format!(r#"{{"jsonrpc":"2.0","method":"{method}"}}"#);
         let refused = looked_at(&message).expect_err(method);

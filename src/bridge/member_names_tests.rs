@@ -28,6 +28,9 @@ fn folding_takes_for_the_same_what_some_decoder_does() {
         ("straße", "STRASSE"),
         ("σας", "ΣΑΣ"),
         ("_meta", "meta"),
+        ("name", "name\0"),
+        ("name", "name\0s"),
+        ("progressToken", "PROGRESSTOKEN\0x"),
     ] {
         assert_eq!(folded(one), folded(other), "{one} {other}");
     }

@@ -269,14 +269,14 @@ fn a_server_that_never_has_enough_is_given_up_on() {
     for round in 1.. {
         let out = from_worker(&mut mux, input_required(&line["id"], &[], "s"));
         match &out[..] {
-            [Action::ToWorker(again)] => {
+            [Action::Kept(_), Action::ToWorker(again)] => {
                 let again: Value = serde_json::from_slice(again).expect("JSON");
                 assert_ne!(again["id"], line["id"], "a request of its own");
                 assert_eq!(again["params"]["requestState"], "s");
                 assert!(round < 20, "it goes on for ever");
                 line = again;
             }
-            [Action::Answer { is_error: true, .. }] => break,
+            [Action::Kept(_), Action::Answer { is_error: true, .. }] => break,
             other => panic!("{other:?}"),
         }
     }
@@ -546,4 +546,62 @@ proptest! {
         prop_assert!(world.open.is_empty(), "{:?}", world.open);
         prop_assert_eq!(mux.in_flight(), 0);
     }
+}
+
+#[test]
+fn an_answer_without_room_leaves_its_question_open_and_one_with_room_is_kept_as_it_was_written() {
+    let (mut mux, _) = ready(&[ANNA]);
+    let (id, line) = sent(&mut mux, ANNA, &call(1));
+    let before = mux.kept(id);
+    let state = "s".repeat(5000);
+    let out = from_worker(&mut mux, input_required(&line["id"], &["a", "b"], &state));
+    assert!(
+        matches!(out[0], Action::Kept(kept) if kept == id),
+        "{out:?}"
+    );
+    // The state with its quotes, and the names of two questions.
+    assert_eq!(mux.kept(id), before + 5002 + 2);
+    let [first, second] = asks(&out)[..] else {
+        panic!("{out:?}")
+    };
+    let given = |ask: AskRef, raw: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{ask},"result":{raw}}}"#).into_bytes()
+    };
+    let text = given(first, r#"{"action":"accept","content":{"n":1.50}}"#);
+    let envelope = Envelope::parse(&text).expect("valid");
+    let mut out = vec![];
+    let refused = mux.answer(ANNA, first, &envelope, |_| Err("full"), &mut out);
+    assert_eq!((refused, out.len()), (Err("full"), 0));
+    assert!(answered(&mut mux, ANNA, first, &envelope, &mut out));
+    assert!(
+        !answered(&mut mux, ANNA, first, &envelope, &mut out),
+        "once"
+    );
+    assert!(out.is_empty(), "the other is missing: {out:?}");
+    let text = given(second, r#"{"action":"decline"}"#);
+    let envelope = Envelope::parse(&text).expect("valid");
+    assert!(answered(&mut mux, ANNA, second, &envelope, &mut out));
+    let [Action::ToWorker(line)] = &out[..] else {
+        panic!("{out:?}")
+    };
+    let line = std::str::from_utf8(line).expect("text");
+    let responses = r#""inputResponses":{"a":{"action":"accept","content":{"n":1.50}},"b":{"action":"decline"}}"#;
+    assert!(line.contains(responses), "{line}");
+    mux.check_invariants();
+}
+
+#[test]
+fn a_call_whose_round_has_no_room_ends_with_its_questions() {
+    let (mut mux, _) = ready(&[ANNA]);
+    let (id, line) = sent(&mut mux, ANNA, &call(1));
+    let out = from_worker(&mut mux, input_required(&line["id"], &["a"], "s"));
+    let [ask] = asks(&out)[..] else {
+        panic!("{out:?}")
+    };
+    let mut out = vec![];
+    assert_eq!(mux.fail(id, &mut out).as_deref(), Some("1"));
+    mux.check_invariants();
+    assert_eq!((mux.kept(id), mux.in_flight()), (0, 0));
+    let (taken, _) = reply(&mut mux, ANNA, ask, &json!({"result": {}}));
+    assert!(!taken);
 }

@@ -93,7 +93,7 @@ impl<'g> Aggregate<'g> {
             server: server.clone(),
             client: whole.client.clone(),
         };
-        let weight = Session::weight(&identity.client);
+        let weight = Session::weight(&identity.principal, &identity.client);
         let charge = whole.account().charge_anyway(held::Kind::Session, weight);
         let member = Session::new(SessionKind::Client, identity, charge);
         let alias = self.gateway.aggregate_view().names().of(server);
@@ -105,7 +105,7 @@ impl<'g> Aggregate<'g> {
         for own in subscriptions.iter().filter_map(|uri| alias.own_uri(uri)) {
             member.add_subscription(own.into_owned());
         }
-        let member = member.with_config(whole.part_for(server));
+        let member = member.with_charged_config(whole.part_for(server))?;
         let member = Arc::new(member.member_of(whole, alias));
         self.table().directory.insert_member(Arc::clone(&member));
         members.insert(server.clone(), Arc::clone(&member));

@@ -35,7 +35,7 @@ impl Gateway {
         self.runtime_config()
             .server_for(principal, server.as_str())?;
         let session = self.listening(principal, server, Scope::Server)?;
-        let session = Arc::new(session.with_config(config.map(Arc::new)));
+        let session = Arc::new(session.with_charged_config(config.map(Arc::new))?);
         let pending = PendingSession::enter(&self.state.sessions, &session)?;
         let info = self.server_info(&session).await?;
         let mut filter = asked.agreed(info.text());
@@ -83,7 +83,7 @@ impl Gateway {
         config: Option<ClientConfig>,
     ) -> Result<ChangeListener, Failure> {
         let whole = self.listening(principal, &ServerName::all(), Scope::All)?;
-        let whole = Arc::new(whole.with_config(config.map(Arc::new)));
+        let whole = Arc::new(whole.with_charged_config(config.map(Arc::new))?);
         self.state.sessions.take_in(&whole)?;
         let mut listener = ChangeListener {
             sessions: Arc::clone(&self.state.sessions),
@@ -96,7 +96,7 @@ impl Gateway {
         for server in view.offered_to(principal) {
             let alias = view.names().of(&server);
             let member = self.listening(principal, &server, Scope::Server)?;
-            let member = member.with_config(whole.part_for(&server));
+            let member = member.with_charged_config(whole.part_for(&server))?;
             let member = Arc::new(member.member_of(&whole, alias.clone()));
             self.state
                 .sessions

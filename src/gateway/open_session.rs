@@ -80,7 +80,7 @@ impl Gateway {
         let no = table.directory.next_no();
         let asked = client.protocol_version.clone();
         let account = self.state.ledger.account(&principal.tenant);
-        let charge = account.charge(held::Kind::Session, Session::weight(&client))?;
+        let charge = account.charge(held::Kind::Session, Session::weight(&principal, &client))?;
         let kind = SessionKind::of_client(&server);
         let identity = SessionIdentity {
             no,
@@ -90,7 +90,7 @@ impl Gateway {
             client,
         };
         let session = Session::new(kind, identity, charge);
-        let session = Arc::new(session.with_config(config));
+        let session = Arc::new(session.with_charged_config(config)?);
         let pending = PendingSession::enter(table, &session)?;
         let info = if session.is_with_all() {
             self.aggregate_view().server_info(&session.principal)?

@@ -187,7 +187,8 @@ impl SessionTable {
         session: Arc<Session>,
     ) -> Result<Arc<Session>, Failure> {
         let config = session.config.as_deref();
-        let bytes = CALLER_BYTES + config.map_or(0, ClientConfig::bytes);
+        let user = caller.subject.as_ref().map_or(0, String::len);
+        let bytes = CALLER_BYTES + user + config.map_or(0, ClientConfig::bytes);
         let account = self.ledger.account(session.tenant());
         let make_room = || self.end_oldest_caller(session.tenant());
         let charge = match charged(&account, Kind::Caller, bytes, make_room) {

@@ -238,7 +238,8 @@ impl<'g> StatelessCallers<'g> {
         let no = self.table().directory.next_no();
         let (principal, server) = (principal.clone(), server.clone());
         let account = self.gateway.state.ledger.account(&principal.tenant);
-        let charge = account.charge_anyway(held::Kind::Session, Session::weight(&client));
+        let weight = Session::weight(&principal, &client);
+        let charge = account.charge_anyway(held::Kind::Session, weight);
         let identity = SessionIdentity {
             no,
             id,

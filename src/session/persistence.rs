@@ -76,7 +76,7 @@ pub(crate) fn revive(
         .config
         .map(|values| Arc::new(ClientConfig::of_plain(&server, values)));
     let revision = Revision::parse(&row.revision)?;
-    let charge = account.charge_anyway(MemoryKind::Session, Session::weight(&client));
+    let charge = account.charge_anyway(MemoryKind::Session, Session::weight(&principal, &client));
     let kind = SessionKind::of_client(&server);
     let identity = SessionIdentity {
         no,
@@ -86,7 +86,7 @@ pub(crate) fn revive(
         client,
     };
     let session = Session::new(kind, identity, charge);
-    let mut session = session.with_config(config);
+    let mut session = session.with_restored_config(config);
     session.created = row.created;
     session.agree(revision);
     if let Some(level) = row.level.as_deref().and_then(Level::parse) {

@@ -16,9 +16,9 @@ use super::replay::Replay;
 use super::roots::SessionRoots;
 use super::subscriptions::Subscriptions;
 use crate::bridge::aggregate::Alias;
-use crate::bridge::{ClientInfo, Level, SessionNo};
+use crate::bridge::{ClientInfo, Level, SessionNo, weight_of};
 use crate::config::Config;
-use crate::held::{Account, Charge, Kind, LruEntries};
+use crate::held::{Account, Charge, Full, Kind, LruEntries};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Revision};
 use crate::routing::Route;
@@ -109,7 +109,7 @@ pub struct Session {
     /// The account of the session's tenant.
     account: Account,
     /// What the record takes itself.
-    _charge: Charge,
+    charge: Charge,
     streams: AtomicU64,
     /// Notified when it ends.
     end_told: Notify,
@@ -146,6 +146,30 @@ struct State {
     attached_to: BTreeSet<WorkerId>,
 }
 
+/// Bytes that a config takes, about: its values as trees, its secrets.
+fn weight_of_config(config: &ClientConfig) -> usize {
+    let values = config.values().iter();
+    let values: usize = values
+        .map(|(name, value)| name.len() + weight_of(value))
+        .sum();
+    let parts: usize = config.parts().values().map(weight_of_config).sum();
+    size_of::<ClientConfig>() + config.bytes() + values + parts
+}
+
+/// Bytes that a session takes for what is known of the user who opened it, about.
+fn weight_of_principal(principal: &Principal) -> usize {
+    /// An entry of a set or a map beside its text.
+    const ENTRY: usize = 64;
+    let texts = [principal.subject.as_ref(), principal.email.as_ref()];
+    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let scopes: usize = principal.scopes.iter().map(|it| ENTRY + it.len()).sum();
+    let claims = principal.claims.iter();
+    let claims: usize = claims
+        .map(|(name, value)| ENTRY + name.len() + weight_of(value))
+        .sum();
+    principal.tenant.as_str().len() + texts + scopes + claims
+}
+
 impl Session {
     /// A session of that kind and tenant, which takes what was charged for its [`weight`](Self::weight).
     pub(crate) fn new(kind: SessionKind, identity: SessionIdentity, charge: Charge) -> Self {
@@ -172,7 +196,7 @@ impl Session {
             outbox: Arc::new(Outbox::of(WhenFull::DropOldest, &account)),
             replay: Mutex::new(Replay::of_session(&account)),
             roots: has_roots.then(Arc::default),
-            _charge: charge,
+            charge,
             account,
             streams: AtomicU64::new(first_stream()),
             end_told: Notify::new(),
@@ -190,11 +214,11 @@ impl Session {
         }
     }
 
-    /// Bytes that a session of `client` occupies, about.
-    pub(crate) fn weight(client: &ClientInfo) -> usize {
+    /// Bytes that a session of `client`, opened by `principal`, occupies, about; its config aside.
+    pub(crate) fn weight(principal: &Principal, client: &ClientInfo) -> usize {
         /// In the tables that find it.
         const PLACES: usize = 512;
-        size_of::<Self>() + PLACES + client.weight()
+        size_of::<Self>() + PLACES + weight_of_principal(principal) + client.weight()
     }
 
     /// The roots of its client; `None` of one that is not to be asked for them.
@@ -310,7 +334,29 @@ impl Session {
         })
     }
 
-    /// Makes it the session of a client that sets something for its server.
+    /// Makes it the session of a client that sets something for its server, and charges that with the session.
+    ///
+    /// # Errors
+    /// The tenant has no room for the config.
+    pub(crate) fn with_charged_config(
+        mut self,
+        config: Option<Arc<ClientConfig>>,
+    ) -> Result<Self, Full> {
+        if let Some(config) = &config {
+            self.charge.grow(weight_of_config(config))?;
+        }
+        Ok(self.with_config(config))
+    }
+
+    /// As [`with_charged_config`](Self::with_charged_config), whatever the limits: for a session that was there before.
+    pub(crate) fn with_restored_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
+        if let Some(config) = &config {
+            self.charge.grow_anyway(weight_of_config(config));
+        }
+        self.with_config(config)
+    }
+
+    /// Makes it the session of a client that sets something for its server, which is charged elsewhere.
     pub(crate) fn with_config(mut self, config: Option<Arc<ClientConfig>>) -> Self {
         self.config = config;
         self

@@ -160,8 +160,19 @@ const ROWS: &[(&str, Filled)] = &[
     ),
     (
         "configs of one session",
-        NeedNot("each is at most 64 KiB, of the session's own tenant"),
+        NeedNot(
+            "routes to plans, whose bytes are counted; the configs are counted with the session",
+        ),
     ),
+    (
+        "configs of sessions and listeners",
+        By("configs_of_sessions_are_their_tenants"),
+    ),
+    (
+        "answers that wait for others of their round",
+        By("answers_that_wait_for_others_of_their_round_are_their_tenants"),
+    ),
+    ("ids and progress tokens", By("ids_and_tokens_have_an_end")),
     (
         "stored configs",
         By("stored_configs_count_as_what_their_tenant_holds"),

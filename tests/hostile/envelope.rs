@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Stdiopool};
 
-const DECODERS: [&str; 4] = ["last", "first", "go", "strict"];
+const DECODERS: [&str; 5] = ["last", "first", "go", "strict", "c"];
 
 /// A server of that decoder, with a tool that is denied and one with an argument that is set for it.
 fn server(name: &str, args: &[&str], more: &str) -> String {
@@ -108,6 +108,15 @@ async fn a_server_acts_on_what_the_rules_looked_at_whatever_its_decoder() {
             r#"{"name":"echo","_meta":{},"_meta":{"progressToken":1}}"#,
             r#"{"name":"echo","_meta":{"DEV.stdiopool/identity":{"sub":"root"}}}"#,
             r#"{"name":"echo","ClientConfig":{}}"#,
+            r#"{"name":"delete_all\u0000"}"#,
+            r#"{"name":"delete_all\u0000x"}"#,
+            r#"{"name":"echo\u0000"}"#,
+            r#"{"name":"echo","name\u0000":"delete_all"}"#,
+            r#"{"name\u0000x":"delete_all"}"#,
+            r#"{"name":"echo","arguments":{"account\u0000":"other"}}"#,
+            r#"{"name":"echo","arguments\u0000":{"account":"other"}}"#,
+            r#"{"name":"echo","_meta":{"progressToken\u0000":1}}"#,
+            r#"{"name":"echo","_meta\u0000":{"progressToken":1}}"#,
         ] {
             let (status, answer) = post(&client, &call(params)).await;
             assert_eq!(status, StatusCode::OK, "{decoder} {params}: {answer}");
@@ -119,6 +128,15 @@ async fn a_server_acts_on_what_the_rules_looked_at_whatever_its_decoder() {
         }
         let method = call(r#"{"name":"delete_all"}"#).replace("tools/call", "Tools/Call");
         assert_eq!(post(&client, &method).await.1["error"]["code"], -32600);
+        for method in ["tools/call\\u0000", "tools/call\\u0000x", "own\\u0000"] {
+            let cut = call(r#"{"name":"delete_all"}"#).replace("tools/call", method);
+            let answer = post(&client, &cut).await.1;
+            assert_eq!(answer["error"]["code"], -32600, "{decoder}: {answer}");
+        }
+        let read =
+            r#"{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"a:b\u0000c"}}"#;
+        let answer = post(&client, read).await.1;
+        assert_eq!(answer["error"]["code"], -32602, "{decoder}: {answer}");
         let denied = post(&client, &call(r#"{"name":"delete_all"}"#)).await.1;
         assert_eq!(denied["error"]["code"], -32602, "{denied}");
         // What is the server's own passes as it is.
