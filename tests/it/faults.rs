@@ -364,7 +364,7 @@ async fn a_client_that_does_not_read_holds_up_no_one() {
     let _deaf = slow.request(http::Method::GET).send().await.expect("opens");
     let call = json!({
         "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-        "params": { "name": "sleep", "arguments": { "seconds": 1, "steps": 1000 }, "_meta": { "progressToken": "x".repeat(2000) } },
+        "params": { "name": "sleep", "arguments": { "seconds": 1, "steps": 2000 }, "_meta": { "progressToken": "x".repeat(1000) } },
     });
     let _deaf_call = slow.send_raw(call.to_string()).await;
     for _ in 0..2_000 {
