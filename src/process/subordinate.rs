@@ -2,7 +2,7 @@
 //! beside its own, the subordinate users that the host gives to its user (subuid(5), newuidmap(1)).
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::Write;
 use std::ops::RangeInclusive;
 use std::process::{Command, Stdio};
 
@@ -10,11 +10,10 @@ use nix::sched::CloneFlags;
 use nix::unistd::{Gid, Uid, User, getegid, geteuid, setgroups, setresgid, setresuid};
 
 use super::capabilities::capabilities;
+use super::own_program::ask_own_program;
 
 /// The argument with which this program tries it.
 const ARGUMENT: &str = "__subordinate-users";
-/// Longest answer of the process that tries it, in bytes.
-const MAX_ANSWER: u64 = 4096;
 /// Waits for its stdin, then maps process $1: user $2 and group $3 are root, $6 subordinate users and groups from $5 and $7
 /// on are those from $4 on.
 const MAP: &str = "read -r go && newuidmap \"$1\" 0 \"$2\" 1 \"$4\" \"$5\" \"$6\" && newgidmap \"$1\" 0 \"$3\" 1 \"$4\" \"$7\" \"$6\"";
@@ -160,28 +159,9 @@ fn refused(what: &str, error: impl std::fmt::Display) -> NoSubordinateUsers {
 /// Whether a process of its own can do it.
 fn try_out(mapping: &Mapping) -> Result<(), NoSubordinateUsers> {
     let numbers = [mapping.inside, mapping.count, mapping.user, mapping.group];
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .arg(ARGUMENT)
-        .args(numbers.map(|number| number.to_string()))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let answer = || -> io::Result<String> {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "it is no worker, and ends at once"
-        )]
-        let mut child = command.spawn()?;
-        let mut answer = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            stdout.take(MAX_ANSWER).read_to_string(&mut answer)?;
-        }
-        child.wait()?;
-        Ok(answer)
-    };
-    let mut answer = answer;
-    match answer() {
+    let numbers = numbers.map(|number| number.to_string());
+    let args = [ARGUMENT.to_owned()].into_iter().chain(numbers);
+    match ask_own_program(args) {
         Ok(answer) if answer == "yes" => Ok(()),
         Ok(why) => Err(NoSubordinateUsers::Refused(why)),
         Err(error) => Err(refused("it cannot be tried", error)),

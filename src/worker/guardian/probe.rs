@@ -1,8 +1,7 @@
 //! Whether this host lets workers have the isolation of `sandbox = "strict"`, and no network: tried once, for real, in a process
 //! that does what a worker's init process and leader do, and ends.
 
-use std::io::{self, Read};
-use std::process::{Command, Stdio};
+use std::io;
 use std::sync::OnceLock;
 
 use nix::sys::prctl::set_no_new_privs;
@@ -14,7 +13,7 @@ use super::namespaces::{Namespaces, fork_into, make_others, map_user};
 use super::network::OwnNetwork;
 use super::root::{Root, RootEntry};
 use super::{domain, filter, recording};
-use crate::process::may_look_into_others;
+use crate::process::{ask_own_program, may_look_into_others};
 
 /// First argument that makes this program try isolation; the second says which.
 const ARGUMENT: &str = "__isolation";
@@ -24,8 +23,6 @@ const STRICT: &str = "strict";
 const NETWORK: &str = "network";
 const LIST: &str = "list";
 const RECORD: &str = "record";
-/// Longest answer, in bytes.
-const MAX_ANSWER: u64 = 4096;
 
 /// Why workers cannot be isolated here.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -97,7 +94,7 @@ pub fn can_be_recorded(has_users: bool) -> Result<(), IsolationUnavailable> {
 }
 
 fn ask(what: &str) -> Result<(), IsolationUnavailable> {
-    let answer = answer(what)
+    let answer = ask_own_program([ARGUMENT, OF, what])
         .map_err(|error| IsolationUnavailable::new(format_args!("not tried: {error}")))?;
     match answer.strip_prefix("no: ") {
         None if answer == "yes" => Ok(()),
@@ -106,27 +103,6 @@ fn ask(what: &str) -> Result<(), IsolationUnavailable> {
         )),
         Some(why) => Err(IsolationUnavailable::new(why)),
     }
-}
-
-fn answer(what: &str) -> io::Result<String> {
-    let mut command = Command::new("/proc/self/exe");
-    command
-        .args([ARGUMENT, OF, what])
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "it is no worker, and ends at once"
-    )]
-    let mut child = command.spawn()?;
-    let mut answer = String::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(MAX_ANSWER).read_to_string(&mut answer)?;
-    }
-    child.wait()?;
-    Ok(answer)
 }
 
 /// Tries isolation, says what came of it, and ends, if the program was started for that; else does nothing.
