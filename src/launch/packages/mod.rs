@@ -23,7 +23,7 @@
 //!
 //! Invariants: an entry never changes once it is whole, and is compared with its manifest before it is first used and
 //! when a start from it fails, and before each start where workers may write to it (`seals`); workers run from a private view of it ([`view`]), never from the entry itself; two requests that resolve to the same lock
-//! file share it; a request is installed by one process at a time; code of packages runs apart ([`place`]), and nothing of it is left when its entry is
+//! file share it; a request is installed by one process at a time; code of packages runs apart (`place`), and nothing of it is left when its entry is
 //! looked at; what fails is run as written.
 //!
 //! This module deliberately knows no registry: npm and uv are asked, under the user's own configuration.

@@ -123,7 +123,10 @@ impl Guardian {
             if killing || (!self.workers.is_empty() && Instant::now() >= self.next_scan) {
                 let nothing_left = self.sweep();
                 if self.ending && nothing_left {
-                    remove_groups_of(self.supervisor);
+                    // One that lives removes its own, and may be making some for another guardian.
+                    if std::os::unix::process::parent_id() != self.supervisor {
+                        remove_groups_of(self.supervisor);
+                    }
                     return;
                 }
             }
