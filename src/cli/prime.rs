@@ -50,7 +50,7 @@ impl PrimeArgs {
         }
         if told.templates.is_empty() {
             output::notice(
-                "no templates now; one is started when a worker of a Python package has started",
+                "no templates now; one is started when a worker of a Python package has started whose server has `prime = \"auto\"`",
             );
         }
         let _is_read = output::print(&render(&told, self.server.is_some()))?;

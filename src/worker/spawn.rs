@@ -30,7 +30,9 @@ use crate::egress::Network;
 use crate::fair::Flow;
 use crate::folders;
 use crate::ids::WorkerId;
-use crate::launch::{Inaccessible, LAUNCHER_FOLDERS, LaunchSpec, RunsAs, unreadable_itself};
+use crate::launch::{
+    Inaccessible, LAUNCHER_FOLDERS, LaunchSpec, ProcessLimits, RunsAs, unreadable_itself,
+};
 
 /// Where a command is looked up when the environment of the worker has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -124,7 +126,14 @@ async fn spawn_from(
     if began_full {
         launch.file_size = Some(0);
     }
-    let group = group.map_err(SpawnError::io("make a control group for it"))?;
+    let group = match group {
+        // A share of the processors keeps nobody from anything: without, it is as on a host without control groups.
+        Err(error) if !needs_group(&spec.limits) => {
+            tracing::warn!(worker = %id, %error, "a worker shares the processors by its session, as there is no control group for it");
+            None
+        }
+        group => group.map_err(SpawnError::io("make a control group for its `limits`"))?,
+    };
     let procs_files = group.iter().flat_map(Group::procs_files);
     launch.groups = procs_files.map(PathBuf::into_os_string).collect();
     let start =
@@ -163,6 +172,17 @@ async fn spawn_from(
         tokio::spawn(sampling.in_current_span());
     }
     Ok(worker)
+}
+
+/// Whether there are limits that only a control group keeps.
+fn needs_group(limits: &ProcessLimits) -> bool {
+    let of_group = [
+        limits.pids,
+        limits.memory,
+        limits.cpu_millis,
+        limits.cpu_weight,
+    ];
+    of_group.iter().any(Option::is_some)
 }
 
 /// Asks the guardian for a process, with new pipes.
@@ -557,6 +577,38 @@ mod tests {
     fn a_program_is_found_as_a_shell_would() {
         assert_eq!(find("sh", "/nowhere:/bin"), Ok("/bin/sh".into()));
         assert_eq!(find("bin/sh", "/nowhere"), Ok("/bin/sh".into()));
+    }
+
+    #[test]
+    fn a_start_goes_without_a_group_only_where_no_limit_needs_it() {
+        assert!(!needs_group(&ProcessLimits::default()));
+        let kept_otherwise = ProcessLimits {
+            open_files: Some(64),
+            cpu_seconds: Some(1),
+            disk: Some(1),
+            ..ProcessLimits::default()
+        };
+        assert!(!needs_group(&kept_otherwise));
+        for limits in [
+            ProcessLimits {
+                pids: Some(1),
+                ..ProcessLimits::default()
+            },
+            ProcessLimits {
+                memory: Some(1),
+                ..ProcessLimits::default()
+            },
+            ProcessLimits {
+                cpu_millis: Some(1),
+                ..ProcessLimits::default()
+            },
+            ProcessLimits {
+                cpu_weight: Some(1),
+                ..ProcessLimits::default()
+            },
+        ] {
+            assert!(needs_group(&limits), "{limits:?}");
+        }
     }
 
     #[test]
