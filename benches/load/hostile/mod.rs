@@ -1,8 +1,9 @@
 //! What another tenant notices while one floods: memory, work, connections, servers.
 //!
 //! A fresh stdiopool for each flood. A bystander, a tenant of its own, makes calls at a steady pace, first in quiet, then
-//! with the flood beside it. The flood comes from a process of its own that runs when nothing else wants to, because a
-//! hostile client would not run on the host; the servers that it makes flood run as all servers do.
+//! with the flood beside it. Clients would not run on the host: the flood comes from a process of its own that runs when
+//! nothing else wants to, and the bystander's calls go before everything else, where the system allows that. The servers
+//! that the flood makes flood run as all servers do.
 //!
 //! Fails when a call of the bystander fails, when its 99th percentile rises too far over what it was before, or when
 //! stdiopool holds too much memory. A flood is broken off as soon as stdiopool holds far too much, so that the host outlives a bound
@@ -127,6 +128,9 @@ pub(crate) async fn run(args: &HostileArgs) -> Result<Section> {
         "targets: no call of the bystander fails, its p99 at most {} times of before ({} beside noise), memory at most {} MiB more",
         args.max_ratio, args.max_noise_ratio, args.max_memory
     ));
+    if !bystander::go_first()? {
+        section.note("the bystander's own client waits for a processor beside the servers: `SCHED_RR` is not allowed here");
+    }
     let mut table = Table::new(
         "",
         [
