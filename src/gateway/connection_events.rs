@@ -22,15 +22,12 @@ impl ConnectionEvents for GatewayState {
                 }
             }
             ConnectionEvent::AskSession(no, ask, message) => {
-                let pushed = self
-                    .sessions
-                    .directory
-                    .get(no)
-                    .map(|session| session.tell(message));
-                if !matches!(pushed, Some(Pushed::Whole | Pushed::InPlaceOfOlder))
+                let session = self.sessions.directory.get(no);
+                let pushed = session.map_or(Pushed::Refused, |session| session.tell(message));
+                if !matches!(pushed, Pushed::Whole | Pushed::InPlaceOfOlder)
                     && let Some(connection) = self.connection(worker)
                 {
-                    connection.ask_failed(ask);
+                    connection.ask_failed(ask, &pushed.unasked());
                 }
             }
             ConnectionEvent::Broadcast(broadcast) => {

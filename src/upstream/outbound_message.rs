@@ -1,8 +1,11 @@
 //! What is written to a client's stream, and what becomes of it in a queue.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::held::Full;
 use crate::ids::ServerName;
 use crate::protocol::{Failure, RawId};
 
@@ -70,13 +73,23 @@ pub enum Pushed {
     Known,
     /// The message is in the queue, and older ones are not any more.
     InPlaceOfOlder,
-    /// The message was dropped: the outbox is closed, or full, or its tenant holds as much as it may.
+    /// The message was dropped: the outbox is closed, or as many wait in it as may.
     Refused,
+    /// The message was dropped: its tenant, or all together, hold as much as they may.
+    NoRoom(Full),
 }
 
 impl Pushed {
     /// Whether something was lost by the push.
     pub fn is_loss(self) -> bool {
-        matches!(self, Self::InPlaceOfOlder | Self::Refused)
+        matches!(self, Self::InPlaceOfOlder | Self::Refused | Self::NoRoom(_))
+    }
+
+    /// Why a question was not put to its client, as the worker that asked is told.
+    pub fn unasked(self) -> Cow<'static, str> {
+        match self {
+            Self::NoRoom(full) => Failure::from(full).message.into(),
+            _ => "the client is not listening".into(),
+        }
     }
 }

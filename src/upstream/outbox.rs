@@ -160,7 +160,7 @@ impl Outbox {
     pub fn push(&self, message: Bytes) -> Pushed {
         let message = match self.hold(held::Kind::Message, message) {
             Ok(message) => message,
-            Err(_full) => return Pushed::Refused,
+            Err(full) => return Pushed::NoRoom(full),
         };
         self.push_held(message, None)
     }
@@ -185,9 +185,9 @@ impl Outbox {
             }
         }
         let mut in_place = is_full;
-        while inner.take_weight(&message).is_err() {
+        while let Err(full) = inner.take_weight(&message) {
             if self.when_full == WhenFull::DropNewest || !inner.drop_oldest() {
-                return Pushed::Refused;
+                return Pushed::NoRoom(full);
             }
             in_place = true;
         }

@@ -254,3 +254,35 @@ fn listeners_hear_what_they_asked_for_under_their_own_id() {
     let other = br#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#;
     assert!(agreed.passes(other, "5").is_none());
 }
+
+#[test]
+fn what_a_server_asks_for_is_passed_on_as_it_was_written() {
+    let asked = |params: &str| {
+        let result = format!(
+            r#"{{"resultType":"input_required","inputRequests":{{"k":{{"method":"elicitation/create"{params}}}}},"requestState":"s"}}"#
+        );
+        let Outcome::InputRequired { requests, .. } = Outcome::of(&result) else {
+            panic!("{result} asks");
+        };
+        let message = requests[0].message(r#""w1-1""#);
+        String::from_utf8(message.to_vec()).expect("UTF-8")
+    };
+    let with = |params: &str| {
+        format!(
+            r#"{{"jsonrpc":"2.0","id":"w1-1","method":"elicitation/create","params":{params}}}"#
+        )
+    };
+    let form = r#"{"message":"?","requestedSchema":{ "properties": {"n": {"maximum": 1e400}} }}"#;
+    assert_eq!(asked(&format!(r#","params":{form}"#)), with(form));
+    for nothing in ["", r#","params":null"#, r#","params":[1]"#] {
+        assert_eq!(asked(nothing), with("{}"), "{nothing}");
+    }
+    // Clients of the older era require it.
+    let page = r#"{"mode":"\u0075rl","url":"https://x"}"#;
+    assert_eq!(
+        asked(&format!(r#","params":{page}"#)),
+        with(r#"{"elicitationId":"w1-1","mode":"\u0075rl","url":"https://x"}"#)
+    );
+    let named = r#"{"mode":"url","elicitationId":"e"}"#;
+    assert_eq!(asked(&format!(r#","params":{named}"#)), with(named));
+}

@@ -139,8 +139,8 @@ pub struct InputRequest {
     pub key: String,
     /// What is asked, as a client of the legacy era is asked.
     pub method: String,
-    /// The question's parameters.
-    pub params: Value,
+    /// The question's parameters as raw JSON, an object.
+    pub params: Box<str>,
 }
 
 /// The kind of a result.
@@ -168,15 +168,16 @@ impl Outcome {
         struct View<'a> {
             result_type: Option<String>,
             #[serde(default)]
-            input_requests: BTreeMap<String, InputView>,
+            #[serde(borrow)]
+            input_requests: BTreeMap<String, InputView<'a>>,
             #[serde(borrow)]
             request_state: Option<&'a RawValue>,
         }
         #[derive(Deserialize)]
-        struct InputView {
+        struct InputView<'a> {
             method: String,
-            #[serde(default)]
-            params: Value,
+            #[serde(borrow)]
+            params: Option<&'a RawValue>,
         }
         let Ok(view) = serde_json::from_str::<View<'_>>(result) else {
             // A result whose own members are not what they must be is passed on like any other.
@@ -192,7 +193,7 @@ impl Outcome {
                     .map(|(key, asked)| InputRequest {
                         key,
                         method: asked.method,
-                        params: asked.params,
+                        params: object_or_empty(asked.params).into(),
                     })
                     .collect(),
                 state: view.request_state.map(|state| state.get().into()),
@@ -205,17 +206,35 @@ impl Outcome {
 impl InputRequest {
     /// The request to a client of the legacy era, under that id.
     pub fn message(&self, id: &str) -> Bytes {
-        let mut params = match &self.params {
-            Value::Object(params) => params.clone(),
-            _ => Map::new(),
-        };
-        if self.method == "elicitation/create" && params.get("mode") == Some(&json!("url")) {
+        match self.method == "elicitation/create" && lacks_elicitation_id(&self.params) {
+            false => request(id, &self.method, &self.params).into(),
             // Required there, and named by nobody afterwards.
-            let id: Value = serde_json::from_str(id).unwrap_or(Value::Null);
-            params.entry("elicitationId").or_insert(id);
+            true => {
+                let rest = &self.params[1..];
+                let params = format!(r#"{{"elicitationId":{id},{}"#, rest.trim_start());
+                request(id, &self.method, params).into()
+            }
         }
-        request(id, &self.method, Value::Object(params)).into()
     }
+}
+
+/// Parameters as they were written; those that are no object say nothing.
+fn object_or_empty(params: Option<&RawValue>) -> &str {
+    let text = params.map_or("{}", RawValue::get);
+    match text.starts_with('{') {
+        true => text,
+        false => "{}",
+    }
+}
+
+/// Whether a question is asked at an address, without an id that names it.
+fn lacks_elicitation_id(params: &str) -> bool {
+    let members: RawMembers<'_> = serde_json::from_str(params).unwrap_or_default();
+    let mode = members
+        .get("mode")
+        .map(|mode| serde_json::from_str::<String>(mode.get()));
+    let is_by_url = mode.and_then(Result::ok).as_deref() == Some("url");
+    is_by_url && !members.contains_key("elicitationId")
 }
 
 /// A result without what only this revision has.

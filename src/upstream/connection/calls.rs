@@ -302,13 +302,9 @@ impl WorkerConnection {
         }
     }
 
-    /// A session that was asked on its own stream will not answer.
-    pub(crate) fn ask_failed(&self, ask: AskRef) {
-        self.with_mux(|state, out| {
-            state
-                .mux
-                .ask_failed(ask.number, "the client is not listening", out);
-        });
+    /// A session that was asked will not answer, for that reason.
+    pub(crate) fn ask_failed(&self, ask: AskRef, why: &str) {
+        self.with_mux(|state, out| state.mux.ask_failed(ask.number, why, out));
     }
 
     /// The sessions that subscribe to that resource of this worker.

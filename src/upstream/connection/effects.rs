@@ -28,7 +28,7 @@ enum Deferred {
     Tell(ConnectionEvent<'static>),
     /// For them too, of a subscription, which may keep a worker from being ended.
     Subscription(ConnectionEvent<'static>),
-    AskFailed(AskRef),
+    AskFailed(AskRef, Pushed),
     Anomaly(Anomaly),
     RootsWanted,
     Malformed(Box<Malformed>, Option<Box<PendingCall>>),
@@ -131,7 +131,10 @@ impl WorkerConnection {
     #[inline]
     fn to_call(&self, state: &State, id: CallId, message: Bytes) {
         if let Some(pending) = state.pending_calls.get(&id)
-            && pending.outbox.push(message) == Pushed::Refused
+            && matches!(
+                pending.outbox.push(message),
+                Pushed::Refused | Pushed::NoRoom(_)
+            )
         {
             self.count_dropped();
         }
@@ -199,7 +202,7 @@ impl WorkerConnection {
                     self.tell(ConnectionEvent::Broadcast(broadcast));
                 }
             }
-            Deferred::AskFailed(ask) => self.ask_failed(ask),
+            Deferred::AskFailed(ask, pushed) => self.ask_failed(ask, &pushed.unasked()),
             Deferred::RootsWanted => {
                 let roots = &self.services.knowledge.roots;
                 roots.note_asking(self.plan.program);
@@ -373,8 +376,9 @@ fn ask_in_call(
     deferred: &mut SmallVec<[Deferred; 1]>,
 ) {
     let pending = state.pending_calls.get(&id);
-    if pending.map(|pending| pending.outbox.push(message)) != Some(Pushed::Whole) {
-        deferred.push(Deferred::AskFailed(ask));
+    let pushed = pending.map_or(Pushed::Refused, |pending| pending.outbox.push(message));
+    if pushed != Pushed::Whole {
+        deferred.push(Deferred::AskFailed(ask, pushed));
     }
     deferred.push(Deferred::Tell(ConnectionEvent::AskedClient));
 }

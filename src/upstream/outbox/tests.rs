@@ -117,7 +117,9 @@ fn a_tenant_at_its_limit_loses_its_oldest_notifications() {
     assert_eq!(body(outbox.try_next()), "1");
     let of_call = Outbox::of(WhenFull::DropNewest, &account);
     of_call.push("a".into());
-    assert_eq!(of_call.push("b".into()), Pushed::Refused);
+    let refused = of_call.push("b".into());
+    assert!(matches!(refused, Pushed::NoRoom(_)), "{refused:?}");
+    assert!(refused.unasked().contains("`limits.memory_held`"));
 }
 
 #[test]
