@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretBox};
 
+use super::service_manager::InheritError;
 use crate::config::{Config, ConfigErrors, Exposed};
 use crate::front::TlsError;
 use crate::launch::packages::CacheError;
@@ -67,6 +68,9 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// The sockets that a service manager gave cannot be listened on.
+    #[error(transparent)]
+    Inherited(#[from] InheritError),
     /// A trace cannot be recorded.
     #[error("the trace {} cannot be written: {source}", path.display())]
     Trace {

@@ -1,6 +1,6 @@
 //! The two listeners: the front door, and the operator's.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::assemble::ServeError;
 use super::limits;
+use super::service_manager::Inherited;
 use crate::config::Config;
 use crate::front::{ConnectionLimits, ConnectionSlots, Dispatch, Front, Listener, Tls};
 use crate::held::Ledger;
@@ -25,13 +26,18 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Listens where the config says, and notes in the state folder where commands find both.
+    /// Listens where the config says, or on the socket that is given for it, and notes in the state folder where commands find
+    /// both.
     ///
     /// # Errors
     /// One of the addresses cannot be listened on.
-    pub(super) async fn open(config: &Config, state: &StateDir) -> Result<Self, ServeError> {
-        let http = bind(config.http.listen, "http.listen").await?;
-        let admin = bind(config.admin.listen, "admin.listen").await?;
+    pub(super) async fn open(
+        config: &Config,
+        state: &StateDir,
+        inherited: Inherited,
+    ) -> Result<Self, ServeError> {
+        let http = bind(inherited.http, config.http.listen, "http.listen").await?;
+        let admin = bind(inherited.admin, config.admin.listen, "admin.listen").await?;
         if let Err(error) = state.note_door(Door::Admin, Some(admin.address())) {
             tracing::warn!(%error, "the address of the admin listener cannot be noted in the state folder: after a change of `admin.listen`, commands need --admin until the next restart");
         }
@@ -45,14 +51,20 @@ impl Bound {
     }
 }
 
-async fn bind(address: SocketAddr, key: &'static str) -> Result<Listener, ServeError> {
-    Listener::bind(address)
-        .await
-        .map_err(|source| ServeError::Listen {
-            address,
-            key,
-            source,
-        })
+async fn bind(
+    inherited: Option<TcpListener>,
+    address: SocketAddr,
+    key: &'static str,
+) -> Result<Listener, ServeError> {
+    let listener = match inherited {
+        Some(socket) => Listener::from_std(socket),
+        None => Listener::bind(address).await,
+    };
+    listener.map_err(|source| ServeError::Listen {
+        address,
+        key,
+        source,
+    })
 }
 
 /// Both listeners, at work.

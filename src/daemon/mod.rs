@@ -34,6 +34,7 @@ mod reload;
 mod run;
 mod sampler;
 mod service;
+mod service_manager;
 mod shutdown;
 mod signals;
 mod start_up;

@@ -14,6 +14,7 @@ use super::assemble::{self, RuntimeParts, ServeError};
 use super::events::Events;
 use super::limits;
 use super::read;
+use super::service_manager;
 use crate::admin::{AccountError, Act, EventKind, Reply};
 use crate::config::{Config, ConfigErrors, Exposed, canonical};
 use crate::counted::counted;
@@ -117,6 +118,7 @@ impl Reloader {
     /// What is wrong with it.
     pub(super) async fn reload(&self) -> Result<String, ReloadError> {
         let _guard = self.reloading.lock().await;
+        let _told = service_manager::reloading();
         let outcome = self.apply().await;
         match &outcome {
             Ok(summary) => {

@@ -15,6 +15,7 @@ use super::read::{self, LoadedConfig};
 use super::refresh;
 use super::sampler;
 use super::service::{Service, addresses};
+use super::service_manager::{self, Inherited};
 use super::shutdown::Background;
 use super::signals::Signals;
 use super::start_up;
@@ -41,7 +42,9 @@ fn read(options: &Options) -> Result<LoadedConfig, ServeError> {
 ///
 /// # Errors
 /// [`ServeError`] when it cannot start.
-pub async fn serve(options: Options) -> Result<(), ServeError> {
+pub async fn serve(mut options: Options) -> Result<(), ServeError> {
+    let inherited = Inherited::take()?;
+    inherited.put_into(&mut options.http, &mut options.admin)?;
     let found = read(&options)?;
     found.notices.warn();
     let config = Arc::new(found.config);
@@ -54,7 +57,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     } else {
         StateDir::open(&config.state.dir)?
     });
-    let bound = Bound::open(&config, &state).await?;
+    let bound = Bound::open(&config, &state, inherited).await?;
     let (http, admin) = (bound.http.address(), bound.admin.address());
     let guardian = Guardian::start().await?;
     guardian.close_to_workers(vec![http, admin]);
@@ -84,6 +87,7 @@ pub async fn serve(options: Options) -> Result<(), ServeError> {
     let slots = &service.reloader.slots;
     let doors = Doors::serve(bound, &front, tls, slots, admin_router, &shutdown);
     let background = begin_background(&service, &front, &shutdown);
+    service_manager::ready(&format!("MCP at {http}, admin at {admin}"));
     service.until_drain(&mut signals).await;
     service
         .shut_down(&front, doors, background, &shutdown, &guardian)
@@ -115,10 +119,11 @@ fn begin_background(
         grants_stop.clone(),
     ));
     let settling = tokio::spawn(start_up::settle(shutdown.child_token()));
+    let watchdog = tokio::spawn(service_manager::keep_watchdog_quiet(shutdown.child_token()));
     Background {
         grants,
         grants_stop,
-        others: vec![sampling, watching, refreshing, settling],
+        others: vec![sampling, watching, refreshing, settling, watchdog],
     }
 }
 

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::doors::Doors;
 use super::service::{EXPIRY_PERIOD, Service};
+use super::service_manager;
 use crate::admin::EventKind;
 use crate::front::Front;
 use crate::pool::StopReason;
@@ -38,7 +39,9 @@ impl Service {
         guardian: &Guardian,
     ) {
         let drain_timeout = self.gateway.runtime_config().config.pool.drain_timeout;
-        let _in_time = EndLimit::start(drain_timeout + MAX_SHUTDOWN);
+        let longest = drain_timeout + MAX_SHUTDOWN;
+        service_manager::stopping(longest);
+        let _in_time = EndLimit::start(longest);
         self.finish_requests(front, drain_timeout).await;
         // Closed streams let their connections end.
         self.gateway.sessions().close_streams();

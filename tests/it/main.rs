@@ -41,6 +41,7 @@ mod restart;
 mod resume;
 mod roots;
 mod secrets;
+mod service_manager;
 mod sessions;
 mod shipped;
 mod spares;

@@ -1,5 +1,5 @@
 //! What comes along for those who watch a pool: alerts, a dashboard, and what to do about each alert. Prometheus' own program
-//! (`promtool`, installed by `scripts/test`) is the judge.
+//! (`promtool`) judges these, and systemd's (`systemd-analyze`) the units; `scripts/test` installs both.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use super::support::{Stdiopool, demo};
+use super::support::{BINARY, Stdiopool, demo};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -130,4 +130,25 @@ async fn metrics_are_as_prometheus_wants_them() {
     let client = pool.client_of("acme", "demo").connect().await;
     client.call("echo", json!({ "message": "x" })).await;
     assert_passes(promtool(&["check", "metrics"], &pool.metrics().await));
+}
+
+#[test]
+fn the_units_are_ones_that_systemd_takes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new("systemd-analyze");
+    command.args(["verify", "--man=no"]);
+    for unit in ["stdiopool.service", "stdiopool.socket"] {
+        let text = read(&format!("ops/systemd/{unit}"));
+        let path = dir.path().join(unit);
+        // It is looked for where the unit says.
+        std::fs::write(&path, text.replace("/usr/local/bin/stdiopool", BINARY)).expect("written");
+        command.arg(path);
+    }
+    #[allow(clippy::disallowed_methods, reason = "it ends at once")]
+    match command.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("SKIPPED: `scripts/install systemd` installs systemd-analyze");
+        }
+        output => assert_passes(Some(output.expect("it runs"))),
+    }
 }

@@ -70,6 +70,17 @@ impl Listener {
         Ok(Self { tcp, address })
     }
 
+    /// A socket that listens already.
+    ///
+    /// # Errors
+    /// Whatever the system says when it is set not to block.
+    pub fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let tcp = TcpListener::from_std(socket)?;
+        let address = tcp.local_addr()?;
+        Ok(Self { tcp, address })
+    }
+
     /// The address, with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
