@@ -44,4 +44,4 @@ pub use model::{
     StartCounts, Status, SupervisorState, TemplateRow, TenantRow, WorkerCounts, WorkerRow,
 };
 pub use router::{AdminError, Options, router};
-pub use supervisor::{EventFollow, LogFollow, Reload, Supervisor};
+pub use supervisor::{EventFollow, LogFollow, NotReloaded, Reload, Supervisor};

@@ -291,7 +291,7 @@ pub struct ServerRow {
     /// The last thing that went wrong with the server, whenever that was.
     #[serde(default)]
     pub last_error: Option<LastError>,
-    /// What "strict" would have refused it; none unless its `sandbox` is "observe".
+    /// What "strict" would have refused the server; `None` unless its `sandbox` is "observe".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<ObservedServer>,
 }
@@ -299,20 +299,20 @@ pub struct ServerRow {
 /// What a server with `sandbox = "observe"` did since the supervisor started that "strict", with its keys, would have refused.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ObservedServer {
-    /// Paths to add to its `readable`, at most [`MAX_OBSERVED`].
+    /// Paths to add to the server's `readable`, at most [`MAX_OBSERVED`].
     pub readable: Vec<String>,
-    /// How many paths there are to add to its `readable`.
+    /// How many paths there are to add to the server's `readable`.
     pub readable_total: usize,
-    /// Paths to add to its `writable`, at most [`MAX_OBSERVED`].
+    /// Paths to add to the server's `writable`, at most [`MAX_OBSERVED`].
     pub writable: Vec<String>,
-    /// How many paths there are to add to its `writable`.
+    /// How many paths there are to add to the server's `writable`.
     pub writable_total: usize,
-    /// What no key gives it, a sentence each.
+    /// What the server used and no key gives it, a sentence each.
     pub notes: Vec<String>,
 }
 
 impl ObservedServer {
-    /// Whether "strict" would have refused it nothing.
+    /// Whether "strict" would have refused the server nothing.
     pub fn is_empty(&self) -> bool {
         self.readable.is_empty() && self.writable.is_empty() && self.notes.is_empty()
     }
@@ -542,11 +542,11 @@ pub struct TemplateRow {
     pub state: String,
     /// Its process.
     pub pid: Option<u32>,
-    /// What it holds, as measured when it became ready.
+    /// Bytes that the template holds, as measured when it became ready.
     pub memory_bytes: u64,
     /// Workers that were forked from it.
     pub forked: u64,
-    /// How long its imports took, in milliseconds: about what a primed start saves.
+    /// Time of the template's imports, in milliseconds: about what a primed start saves.
     pub imports_ms: u64,
     /// Modules that it has imported.
     pub modules: Vec<String>,

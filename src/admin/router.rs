@@ -353,7 +353,7 @@ async fn reload<S: Supervisor>(State(admin): State<Admin<S>>) -> Result<Json<Don
     // A task of its own: a caller that hangs up must not leave the config half applied.
     match tokio::spawn(admin.supervisor.reload()).await {
         Ok(Ok(message)) => Ok(Json(Done { message })),
-        Ok(Err(error)) => Err(ApiError::new(ApiReason::ConfigInvalid, error)),
+        Ok(Err(error)) => Err(ApiError::new(ApiReason::ConfigInvalid, error.to_string())),
         Err(error) => Err(ApiError::new(
             ApiReason::Internal,
             format!("the reload did not finish: {error}"),

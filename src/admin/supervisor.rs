@@ -11,9 +11,13 @@ use super::model::{
 };
 use crate::ids::WorkerId;
 
-/// A reload under way: what changed, or what is wrong with the file (the old config then stays). Both are texts: what the
-/// caller of the API is shown.
-pub type Reload = Pin<Box<dyn Future<Output = Result<String, String>> + Send>>;
+/// A reload under way: what changed, in words, or why pool.toml was not put in force (the old config then stays).
+pub type Reload = Pin<Box<dyn Future<Output = Result<String, NotReloaded>> + Send>>;
+
+/// Why pool.toml was not put in force; the kinds of it are the daemon's.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct NotReloaded(#[from] Box<dyn std::error::Error + Send + Sync>);
 
 /// A worker's log from some line on.
 #[derive(Debug)]

@@ -152,7 +152,7 @@ impl Supervisor for Fake {
 
     fn reload(&self) -> Reload {
         let result = self.reload.clone();
-        Box::pin(async move { result })
+        Box::pin(async move { result.map_err(|why| NotReloaded::from(Box::from(why))) })
     }
 
     fn account(&self, act: Act) -> Accounting {

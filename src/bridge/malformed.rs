@@ -180,5 +180,8 @@ impl Mux {
 }
 
 #[cfg(test)]
+#[path = "suspicion_tests.rs"]
+mod suspicion_tests;
+#[cfg(test)]
 #[path = "malformed_tests.rs"]
 mod tests;

@@ -6,17 +6,17 @@ use super::super::tests::{ready, send};
 use super::super::{Action, Malformed, MalformedOutcome, Mux, SessionNo};
 use crate::protocol::{Flaw, LongLine};
 
-const ANNA: SessionNo = SessionNo(1);
-const BOB: SessionNo = SessionNo(2);
+pub(super) const ANNA: SessionNo = SessionNo(1);
+pub(super) const BOB: SessionNo = SessionNo(2);
 
-fn says(mux: &mut Mux, line: &str) -> Vec<Action> {
+pub(super) fn says(mux: &mut Mux, line: &str) -> Vec<Action> {
     let mut out = vec![];
     mux.worker_line(line.to_owned().into(), &mut out);
     mux.check_invariants();
     out
 }
 
-fn call(mux: &mut Mux, session: SessionNo, id: &str) -> u64 {
+pub(super) fn call(mux: &mut Mux, session: SessionNo, id: &str) -> u64 {
     let message =
         json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "x"}});
     send(mux, session, &message.to_string()).0.0
@@ -34,7 +34,7 @@ fn answer_in(actions: &[Action]) -> Value {
     answer
 }
 
-fn outcome_in(actions: &[Action]) -> (Flaw, MalformedOutcome) {
+pub(super) fn outcome_in(actions: &[Action]) -> (Flaw, MalformedOutcome) {
     let mut malformed = actions.iter().filter_map(|action| match action {
         Action::Malformed(Malformed { flaw, outcome, .. }) => Some((*flaw, *outcome)),
         _ => None,
@@ -42,6 +42,25 @@ fn outcome_in(actions: &[Action]) -> (Flaw, MalformedOutcome) {
     malformed
         .next()
         .unwrap_or_else(|| panic!("nothing of it in {actions:?}"))
+}
+
+pub(super) fn suspected_in(actions: &[Action]) -> u64 {
+    match outcome_in(actions).1 {
+        MalformedOutcome::Suspected(number) => number,
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) fn over(mux: &mut Mux, suspicion: u64) -> Vec<MalformedOutcome> {
+    let mut out = vec![];
+    let outcomes = mux.suspicion_over(suspicion, &mut out);
+    mux.check_invariants();
+    assert_eq!(
+        out.len(),
+        outcomes.len(),
+        "the worker hears of each: {out:?}"
+    );
+    outcomes.to_vec()
 }
 
 #[test]
@@ -446,130 +465,6 @@ fn what_is_too_long_is_whose_it_would_be_if_it_were_short_and_broken() {
             .as_str()
             .is_some_and(|it| it.contains("max_message"))
     );
-}
-
-fn suspected_in(actions: &[Action]) -> u64 {
-    match outcome_in(actions).1 {
-        MalformedOutcome::Suspected(number) => number,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn over(mux: &mut Mux, suspicion: u64) -> Vec<MalformedOutcome> {
-    let mut out = vec![];
-    let outcomes = mux.suspicion_over(suspicion, &mut out);
-    mux.check_invariants();
-    assert_eq!(
-        out.len(),
-        outcomes.len(),
-        "the worker hears of each: {out:?}"
-    );
-    outcomes.to_vec()
-}
-
-#[test]
-fn what_may_answer_any_of_several_ends_those_that_show_no_life() {
-    let cut = r#"{"jsonrpc":"2.0","result":{"cut"#;
-    let token = |id: &str| {
-        format!(
-            r#"{{"jsonrpc":"2.0","id":"{id}","method":"m","params":{{"_meta":{{"progressToken":1}}}}}}"#
-        )
-    };
-    let mut mux = ready(json!({}));
-    let (answered, silent) = (call(&mut mux, ANNA, "a"), call(&mut mux, BOB, "b"));
-    let busy = send(&mut mux, BOB, &token("c")).0.0;
-    let first = suspected_in(&says(&mut mux, cut));
-    // A later one is not meant by it, and those that are keep their time.
-    let later = call(&mut mux, ANNA, "d");
-    let second = suspected_in(&says(&mut mux, cut));
-    assert_eq!(
-        outcome_in(&says(&mut mux, cut)).1,
-        MalformedOutcome::Dropped
-    );
-    says(
-        &mut mux,
-        &format!(r#"{{"jsonrpc":"2.0","id":{answered},"result":{{}}}}"#),
-    );
-    let progress = format!(
-        r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{busy},"progress":1}}}}"#
-    );
-    says(&mut mux, &progress);
-    let failed = |id| MalformedOutcome::Failed(crate::bridge::CallId(id));
-    assert_eq!(over(&mut mux, first), [failed(silent)]);
-    assert_eq!(over(&mut mux, first), []);
-    assert_eq!(over(&mut mux, second), [failed(later)]);
-    assert_eq!(mux.in_flight(), 1, "the one that is busy");
-    let quoted = |id| format!("DEBUG sending {{'jsonrpc': '2.0', 'id': {id}, 'result': {{}}}}");
-    let asked = "INFO received {'jsonrpc': '2.0', 'id': 1, 'method': 'x', 'params': {'t': '{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{}}'}}";
-    for line in [asked, &quoted(busy)] {
-        let actions = says(&mut mux, line);
-        assert!(
-            matches!(actions[..], [Action::Anomaly(_)]),
-            "{line}: {actions:?}"
-        );
-    }
-}
-
-/// What servers print beside their messages: bodies of others' answers, other conversations, what they were sent.
-#[test]
-fn what_is_logged_is_nobodys_answer() {
-    let of_any = [
-        r#"{"error":"upstream 503, retrying"}"#,
-        r#"{"error":{"message":"x"}}"#,
-        r#"{"result":{"rows":[]}}"#,
-        r#"{"result":{},"error":null}"#,
-        "{'error': 'timeout', 'result': None}",
-        r#"{ error: "x" }"#,
-        r#"{"jsonrpc":"2.0","id":424242,"result":"0x1"}"#,
-        r#"{"jsonrpc":"2.0","id":"5b0e","result":{}}"#,
-        "{'jsonrpc': '2.0', 'id': 'u-1', 'result': {}}",
-        r#"  "jsonrpc": "2.0","#,
-        "  jsonrpc: '2.0',",
-        "jsonrpc: 2.0",
-        r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"m"}}"#,
-        r#"{"jsonrpc":"2.0","error":{"code":-32602,"message":"no notifications/x"}}"#,
-        r#"<<< {"jsonrpc":"2.0","id":ID,"method":"tools/call","params":{}}"#,
-        "{'jsonrpc': '2.0', 'id': ID, 'method': 'tools/call', 'params': {}}",
-        "<<< {'jsonrpc': '2.0', 'id': ID, 'method': 'tools/call', 'params': {}}",
-    ];
-    let of_several = [
-        r#"{"jsonrpc":"2.0","id":null,"result":{}}"#,
-        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"m"}}"#,
-        r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"m"}}"#,
-    ];
-    let cases = of_any.map(|line| (line, 1)).into_iter();
-    let cases = cases.chain(of_any.iter().chain(&of_several).map(|line| (*line, 2)));
-    for (line, calls) in cases {
-        let mut mux = ready(json!({}));
-        let mut id = 0;
-        for n in 0..calls {
-            id = call(&mut mux, ANNA, &format!("a{n}"));
-        }
-        let actions = says(&mut mux, &line.replace("ID", &id.to_string()));
-        let is_harmless = |action: &Action| match action {
-            Action::Anomaly(_) => true,
-            Action::Malformed(malformed) => malformed.outcome == MalformedOutcome::Dropped,
-            _ => false,
-        };
-        assert!(actions.iter().all(is_harmless), "{line}: {actions:?}");
-        assert_eq!(mux.in_flight(), calls);
-    }
-}
-
-#[test]
-fn suspicions_are_bounded() {
-    let mut mux = ready(json!({}));
-    let mut suspected = 0;
-    for n in 0..40 {
-        if n == 0 {
-            call(&mut mux, BOB, "b");
-        }
-        call(&mut mux, ANNA, &format!("a{n}"));
-        let line = r#"{"jsonrpc":"2.0","result":{"cut"#;
-        let (_, outcome) = outcome_in(&says(&mut mux, line));
-        suspected += usize::from(matches!(outcome, MalformedOutcome::Suspected(_)));
-    }
-    assert_eq!(suspected, 16);
 }
 
 #[test]

@@ -91,6 +91,8 @@ mod combinations_tests;
 #[cfg(test)]
 mod property_tests;
 #[cfg(test)]
+mod rounds_property_tests;
+#[cfg(test)]
 mod rounds_tests;
 #[cfg(test)]
 mod tests;

@@ -216,7 +216,7 @@ impl Mux {
             (Some(result), _) => read(result.get())
                 .map(Box::new)
                 .map_err(HandshakeError::from),
-            // Who says so speaks the stateless revisions, whatever it was asked.
+            // A server that names its revisions in an error speaks the stateless ones, whatever it was asked.
             (None, Some(versions)) => Err(ServerInfoError::Versions(versions).into()),
             (None, None) => Err(HandshakeError {
                 why: format!("it answered `{asked}` with an error: {error}"),
@@ -244,7 +244,7 @@ impl Mux {
         let token = envelope
             .params
             .and_then(|params| params::progress_token(params.get()));
-        // Both would be kept until the client has answered.
+        // The id and the token would be kept until the client has answered.
         if raw_id.len() > MAX_KEPT_ID || token.is_some_and(|token| token.len() > MAX_KEPT_ID) {
             out.push(Action::Malformed(Malformed {
                 flaw: Flaw::Id,

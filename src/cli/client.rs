@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::error::{CliError, Target};
 use super::output;
 use crate::store::Door;
+use crate::tenancy::{BodyError, read_up_to};
 use crate::{config, store};
 
 /// How long a connection may take to be there.
@@ -266,21 +267,14 @@ pub(super) fn http_client(url: &Url) -> Client {
 /// Reads a whole body of up to `limit` bytes.
 pub(super) async fn read_body(
     target: &Target,
-    mut response: Response,
+    response: Response,
     limit: usize,
 ) -> Result<Vec<u8>, CliError> {
-    let mut body = Vec::new();
-    while let Some(piece) = response
-        .chunk()
-        .await
-        .map_err(|error| CliError::transport(target, &error))?
-    {
-        if body.len() + piece.len() > limit {
-            return Err(CliError::Protocol(format!("answer over {limit} bytes")));
-        }
-        body.extend_from_slice(&piece);
-    }
-    Ok(body)
+    let read = read_up_to(limit, response).await;
+    read.map_err(|error| match error {
+        BodyError::Transport(error) => CliError::transport(target, &error),
+        BodyError::TooLong => CliError::Protocol(format!("answer over {limit} bytes")),
+    })
 }
 
 /// The error body of the admin API.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use nix::unistd::geteuid;
@@ -144,6 +145,10 @@ fn take_users(config: &Path) {
 /// The runtime's own variable for how many threads it has.
 const THREADS: &str = "TOKIO_WORKER_THREADS";
 
+/// How long a thread for work that blocks is kept without any. Such work comes once a second at least, and goes to whichever thread waits
+/// for longest: with the runtime's own 10 s, ten threads of a busy start would live for ever, of 0.2 MiB each.
+const IDLE_THREAD: Duration = Duration::from_millis(1_500);
+
 /// Half of the CPUs: the servers want some too, and a call that stays on one thread costs less than
 /// one that is handed over (docs/performance.md).
 fn default_threads() -> usize {
@@ -165,6 +170,7 @@ fn block_on_first<T>(
     builder.on_thread_start(|| {
         let _unless_denied = take_precedence();
     });
+    builder.thread_keep_alive(IDLE_THREAD);
     run_on(&mut builder, command)
 }
 

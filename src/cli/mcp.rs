@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,7 +16,10 @@ use super::client::{http_client, read_body};
 use super::error::{CliError, Target};
 use super::output;
 use super::wait::Wait;
-use crate::protocol::{Envelope, Kind, RawJson, Revision, code, sse};
+use crate::protocol::{
+    self, Envelope, Kind, RawJson, Revision, bare_notification, code, error_response,
+    result_response, sse,
+};
 
 /// Largest answer or event, in bytes.
 const MAX_ANSWER: usize = 64 << 20;
@@ -40,7 +44,7 @@ enum Received {
     /// How far the call is, in words.
     Progress(String),
     /// Something that wants a reply of its own.
-    Reply(Value),
+    Reply(Bytes),
     /// Nothing to do.
     Nothing,
 }
@@ -79,7 +83,7 @@ impl McpClient {
             )));
         }
         self.revision = Some(protocol_version);
-        self.tell(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))
+        self.tell(bare_notification("notifications/initialized"))
             .await
     }
 
@@ -87,14 +91,14 @@ impl McpClient {
     pub(super) async fn request(
         &mut self,
         method: &str,
-        params: Value,
+        mut params: Value,
     ) -> Result<String, CliError> {
         self.last_id += 1;
         let id = self.last_id;
-        let mut message = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        message["params"]["_meta"] = json!({ "progressToken": id });
+        params["_meta"] = json!({ "progressToken": id });
+        let message = protocol::request(id, method, params);
         let mut wait = Wait::for_answer_to(method);
-        let response = wait.patiently(self.post(&message)).await?;
+        let response = wait.patiently(self.post(message)).await?;
         if let Some(session) = response.headers().get("mcp-session-id") {
             // A text that is not ASCII is no session id (transports, "Session Management").
             self.session = session.to_str().ok().map(str::to_owned);
@@ -152,7 +156,7 @@ impl McpClient {
                 match hear(&event.data, id)? {
                     Received::Result(result) => return Ok(result),
                     Received::Progress(how_far) => wait.heard(how_far),
-                    Received::Reply(reply) => self.tell(&reply).await?,
+                    Received::Reply(reply) => self.tell(reply).await?,
                     Received::Nothing => {}
                 }
             }
@@ -163,13 +167,15 @@ impl McpClient {
     }
 
     /// Sends what wants no answer.
-    async fn tell(&self, message: &Value) -> Result<(), CliError> {
+    async fn tell(&self, message: impl Into<Bytes>) -> Result<(), CliError> {
         self.post(message).await.map(drop)
     }
 
-    async fn post(&self, message: &Value) -> Result<Response, CliError> {
-        let request = self.build(Method::POST).json(message);
+    async fn post(&self, message: impl Into<Bytes>) -> Result<Response, CliError> {
+        let request = self.build(Method::POST);
         let response = request
+            .header(CONTENT_TYPE, "application/json")
+            .body(message.into())
             .send()
             .await
             .map_err(|error| CliError::transport(&self.target, &error))?;
@@ -278,12 +284,13 @@ fn heard_of(told: &Envelope<'_>, id: u64) -> Received {
 }
 
 /// A server may ask anyone whether they live; anything else was not offered to it.
-fn reply_to(request: &Envelope<'_>) -> Value {
+fn reply_to(request: &Envelope<'_>) -> Bytes {
+    let id = request.id.map_or("null", RawJson::get);
     if request.method.as_deref() == Some("ping") {
-        return json!({ "jsonrpc": "2.0", "id": request.id, "result": {} });
+        return result_response(id, b"{}");
     }
     let error = json!({ "code": code::METHOD_NOT_FOUND, "message": "this client offers nothing" });
-    json!({ "jsonrpc": "2.0", "id": request.id, "error": error })
+    error_response(id, &error).into()
 }
 
 /// The error of a response, with what its data says about trying again.

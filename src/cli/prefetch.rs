@@ -136,6 +136,17 @@ fn fetch_of(config: &Config, server: &Server) -> Option<Fetch> {
     }
 }
 
+/// A package that could not be fetched: what npm or uv said, without the secrets of its environment.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct FetchError(String);
+
+impl FetchError {
+    fn masked(why: &impl std::fmt::Display, request: &Request) -> Self {
+        Self(packages::masked(&why.to_string(), &request.env))
+    }
+}
+
 /// Where packages go.
 struct Store {
     cache: Cache,
@@ -160,8 +171,11 @@ impl Store {
         })
     }
 
-    /// Fetches a package and says what became of it. The error is a text: what npm or uv said, secrets masked, as it is printed.
-    fn fetch(&self, server: &str, fetch: &Fetch, bar: &ProgressBar) -> Result<String, String> {
+    /// Fetches a package; returns what became of it, in words.
+    ///
+    /// # Errors
+    /// npm or uv failed.
+    fn fetch(&self, server: &str, fetch: &Fetch, bar: &ProgressBar) -> Result<String, FetchError> {
         match fetch {
             Fetch::AsWritten(_, why) => {
                 let why = why.as_ref().map(|why| format!(": {why}"));
@@ -184,7 +198,7 @@ impl Store {
                 } = self
                     .runtime
                     .block_on(install)
-                    .map_err(|why| packages::masked(&why.to_string(), &request.env))?;
+                    .map_err(|why| FetchError::masked(&why, request))?;
                 let version = &installation.version;
                 let mut said = if is_new {
                     format!("fetched, version {version}")

@@ -39,7 +39,7 @@ enum Command {
     Set {
         /// The tenant that it belongs to
         tenant: String,
-        /// What templates call it: `${secret.NAME}`
+        /// The name by which templates refer to it: `${secret.NAME}`
         name: String,
         /// Read the value from this file instead of standard input
         #[arg(long, value_name = "FILE")]

@@ -36,7 +36,7 @@ enum Command {
         /// What the token may be used for; several with several flags
         #[arg(long = "scope", value_name = "SCOPE")]
         scopes: Vec<String>,
-        /// How long it is valid, such as 90d; for ever without
+        /// How long the token is valid, such as 90d; for ever without
         #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
         expires: Option<Duration>,
         #[command(flatten)]

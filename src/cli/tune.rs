@@ -53,13 +53,13 @@ struct LoadArgs {
     /// Tenants
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
     tenants: u32,
-    /// How unequal they are: the exponent of Zipf's law; 0: all alike
+    /// How unequal tenants are: the exponent of Zipf's law; 0: all alike
     #[arg(long, default_value_t = 1.0, value_parser = parse_number)]
     skew: f64,
     /// Calls of all of them, in all
     #[arg(long, default_value_t = 200_000)]
     calls: u32,
-    /// How long it lasts
+    /// How long the load lasts
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = parse_time)]
     length: Duration,
     /// How much busier than the mean the busiest hour is, 0 to 1
@@ -68,7 +68,7 @@ struct LoadArgs {
     /// Calls that a client makes one after the other, in the mean
     #[arg(long, default_value_t = 8.0, value_parser = parse_number)]
     burst: f64,
-    /// What passes between them, in the mean
+    /// Time between calls of a client, in the mean
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = parse_time)]
     think: Duration,
     /// What a call takes, in the median

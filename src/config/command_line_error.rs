@@ -22,11 +22,11 @@ pub enum CommandLineError {
     /// A flag of a launcher and its value are one word.
     #[error("argument {at} of the command, `{word}`, holds a space; did you mean {words}?")]
     Several {
-        /// Which argument, from 1.
+        /// Position of the argument, from 1.
         at: usize,
         /// The argument.
         word: String,
-        /// What it holds, as a list.
+        /// The words that the argument holds, as a list.
         words: String,
     },
 }

@@ -195,7 +195,7 @@ impl Process {
     }
 }
 
-/// Who shares a worker, and how many there may be.
+/// Which sessions share a worker, and how many there may be.
 struct Sharing {
     share: Share,
     stateful: bool,

@@ -241,7 +241,7 @@ fn validate(
             continue;
         }
         let span = span_at(place, &pointer);
-        // One about an object shows all that is in it.
+        // An error about an object shows all that is in it.
         let why = if is_confidential {
             error.masked().to_string()
         } else {

@@ -1,6 +1,6 @@
 //! Carries out what is asked of tenants, tokens and secrets: on disk first, then in memory.
 //!
-//! Invariant: what is in memory is on the disk. Who asks may do it, and that it is one at a time, its callers see to.
+//! Invariant: what is in memory is on the disk. Callers see to it that whoever asks may do so, and that there is one act at a time.
 //! Not here: what tenants have authorised upstream (`grants`), and what becomes of sessions when something is taken away.
 
 mod audit;

@@ -45,5 +45,5 @@ pub use accounts::{Accounts, folder_act};
 pub use assemble::ServeError;
 pub use install_sandbox::{install_sandbox, lacking_of_installs};
 pub use options::{Options, Source};
-pub use profiling::{Profiling, accounts_of_profile, config_of_profile};
+pub use profiling::{ProfiledServer, Profiling, accounts_of_profile, config_of_profile};
 pub use run::serve;

@@ -5,14 +5,18 @@
 //! seconds, as one may be busy without having been asked.
 
 use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::ids::WorkerId;
 use crate::pool::{WorkerState, WorkerView};
+use crate::process::take_precedence;
 use crate::upstream::Workers;
 use crate::worker::{
     Precedence, ProcessorUse, TenantGroup, Worker, processor_time, set_precedence,
@@ -54,34 +58,53 @@ struct Watch {
 }
 
 /// Looks until `stop`.
+///
+/// /proc is in memory, but reading it takes its time, and so looking has a thread. The thread is none of the runtime's pool, which gives each
+/// piece of work to the thread that waits for longest: work that comes twelve times a second keeps as many threads alive as
+/// there ever were, each with memory of its own (docs/performance.md).
 pub(super) async fn run(workers: Arc<Workers>, stop: CancellationToken) {
-    let mut watch = Watch {
+    let watch = Watch {
         workers,
         known: HashMap::new(),
         tenants: HashMap::new(),
         begun: Instant::now(),
         has_said: false,
     };
-    let mut pause = QUIET_PERIOD;
-    while stop
-        .run_until_cancelled(tokio::time::sleep(pause))
-        .await
-        .is_some()
-    {
-        // /proc is in memory, but reading it takes its time.
-        let looked = tokio::task::spawn_blocking(move || {
-            let pause = watch.look();
-            (watch, pause)
-        });
-        let Ok(back) = looked.await else {
-            tracing::error!("watching the processor failed: busy workers do not go behind others");
-            return;
-        };
-        (watch, pause) = back;
+    let (until, stopped) = std::sync::mpsc::channel();
+    let (looks, mut ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("processor use".to_owned());
+    let started = thread.spawn(move || {
+        let _unless_denied = take_precedence();
+        watch.look_until(&stopped);
+        // Not sent by a panic.
+        let _nobody_waits = looks.send(());
+    });
+    match started {
+        Err(error) => {
+            tracing::error!(%error, "no thread to watch the processor: busy workers do not go behind others");
+        }
+        Ok(_looks_until_told) => {
+            if stop.run_until_cancelled(&mut ended).await.is_some() {
+                tracing::error!(
+                    "watching the processor failed: busy workers do not go behind others"
+                );
+                return;
+            }
+            drop(until);
+            let _unless_panicked = ended.await;
+        }
     }
 }
 
 impl Watch {
+    /// Looks again and again until the other end of the channel is dropped.
+    fn look_until(mut self, stopped: &Receiver<Infallible>) {
+        let mut pause = QUIET_PERIOD;
+        while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            pause = self.look();
+        }
+    }
+
     /// Looks at those that are due; how long until the next look.
     fn look(&mut self) -> Duration {
         let now = Instant::now();

@@ -91,18 +91,40 @@ pub fn accounts_of_profile(
     Ok(rows)
 }
 
-/// The config under which a server is profiled, at that place: of `config`, that server and what the tenant has for it. Whoever reaches the
-/// address is let in, as that tenant; nothing is kept. The server has `timeout` for its start and each answer, or longer. The key of stored secrets is there if `accounts` has some.
+/// A server that is to be profiled, and where.
+#[derive(Clone, Copy, Debug)]
+pub struct ProfiledServer<'a> {
+    /// The server's name in pool.toml.
+    pub name: &'a ServerName,
+    /// The tenant that it runs for.
+    pub tenant: &'a TenantId,
+    /// The folder and users that it runs with.
+    pub slot: &'a ProfileSlot,
+    /// What the state folder has of the tenant.
+    pub accounts: &'a AccountRows,
+    /// The address at which it is served; `None`: one of loopback, with a free port.
+    pub listen: Option<SocketAddr>,
+    /// How long it has for its start and each answer at least.
+    pub timeout: Duration,
+}
+
+/// The config under which a server is profiled: of `config`, that server and what the tenant has for it. Whoever reaches the
+/// address is let in, as that tenant; nothing is kept. The key of stored secrets is there if the tenant has some.
 ///
 /// # Errors
 /// When the system has no random numbers for the token of the admin API.
 pub fn config_of_profile(
     config: &Config,
-    name: &ServerName,
-    tenant: &TenantId,
-    (slot, accounts): (&ProfileSlot, &AccountRows),
-    (listen, timeout): (Option<SocketAddr>, Duration),
+    profiled: &ProfiledServer<'_>,
 ) -> Result<Config, getrandom::Error> {
+    let ProfiledServer {
+        name,
+        tenant,
+        slot,
+        accounts,
+        listen,
+        timeout,
+    } = *profiled;
     let mut config = config.clone();
     config.servers.retain(|it, _| it == name);
     config.tenants.retain(|it, _| it == tenant);

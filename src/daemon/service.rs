@@ -199,7 +199,7 @@ fn installer(config: &Config, state: &StateDir) -> Result<Installer, ServeError>
     Ok(installer.with_sandbox(sandbox))
 }
 
-/// Who is told what happens: the metrics, and whoever follows events.
+/// The receivers of events: the metrics, and whoever follows events.
 fn observers(metrics: &Arc<Metrics>, events: &Events) -> Observers {
     Observers {
         metrics: Arc::clone(metrics),

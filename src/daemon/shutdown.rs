@@ -71,7 +71,7 @@ impl Service {
     async fn finish_requests(&self, front: &Arc<Front>, drain_timeout: Duration) {
         // Said when it is so.
         front.draining.cancel();
-        // Who would have to come back for an answer cannot.
+        // A caller who would have to come back for an answer cannot.
         front.parked.clear();
         self.gateway.sessions().end_suspended();
         self.gateway.stop_installs().await;

@@ -13,8 +13,8 @@ use super::observed::observed;
 use super::reload::Reloader;
 use crate::admin::{
     Accounting, Act, BarredRow, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint,
-    LimitsInForce, LogFollow, MAX_CONFIGURATIONS, OpenConfiguration, PrimedStarts, Reload,
-    RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState,
+    LimitsInForce, LogFollow, MAX_CONFIGURATIONS, NotReloaded, OpenConfiguration, PrimedStarts,
+    Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState,
     TemplateRow, TenantRow, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
@@ -434,7 +434,7 @@ impl Supervisor for Running {
                 audit.as_deref(),
                 of_outcome(done("reload"), outcome.is_ok()),
             );
-            outcome.map_err(|why| why.to_string())
+            outcome.map_err(|why| NotReloaded::from(Box::from(why)))
         })
     }
 

@@ -231,7 +231,7 @@ impl Flow {
         }
     }
 
-    /// Whether some flow has more to do than it may, so that a turn of everyone takes long.
+    /// Whether some flow has more to do than its part, so that it takes long until every flow had a turn.
     pub fn is_crowded(&self) -> bool {
         self.0.scheduler.is_crowded.load(Ordering::Relaxed)
     }

@@ -13,7 +13,7 @@
 //!   │ Inbound
 //!   ├─ GET, DELETE ─────────────────────────────────────────────▶ transport: a session's stream, or its end
 //!   ▼
-//!  post       accept ─▶ limits ─▶ body ─▶ parse ─▶ client config of the message ─▶ transport ─▶ response
+//!  post       negotiate ─▶ limits ─▶ receive ─▶ parse ─▶ client config of the message ─▶ session ─▶ transport ─▶ response
 //! ```
 //!
 //! Imports go one way: `response` knows nobody, `net` knows `response`, `pipeline` both, `transport` those three, and the

@@ -142,8 +142,8 @@ impl Gateway {
         let runtime = self.state.runtime_config();
         let fingerprint = config.map(|config| config.fingerprint());
         let known = match &fingerprint {
-            None => session.route(),
-            Some(fingerprint) => session.other_route(fingerprint),
+            None => session.routes.own(),
+            Some(fingerprint) => session.routes.other(fingerprint),
         };
         if let Some(route) = known
             && route.generation == runtime.generation
@@ -182,15 +182,15 @@ impl Gateway {
         };
         let route = Arc::new(found.map_err(told)?);
         match fingerprint {
-            None => session.set_route(Arc::clone(&route)),
+            None => session.routes.set_own(Arc::clone(&route)),
             Some(fingerprint) => {
-                let forgotten = session.set_other_route(fingerprint, Arc::clone(&route));
+                let forgotten = session.routes.set_other(fingerprint, Arc::clone(&route));
                 if let Some(old) = forgotten.filter(|old| old.key != route.key) {
                     self.state.sessions.leave_behind(&old);
                 }
             }
         }
-        let keys = session.routes().iter().map(|route| route.key).collect();
+        let keys = session.routes.all().iter().map(|route| route.key).collect();
         self.state.sessions.directory.set_keys(session.no, keys);
         Ok(route)
     }

@@ -121,7 +121,7 @@ impl Gateway {
         if is_call.is_none() || !self.state.binds(&session.server) {
             return false;
         }
-        let route = session.route();
+        let route = session.routes.own();
         let known = route.and_then(|route| {
             let (key, age) = route.plan.remembered()?;
             self.state.knowledge.catalog.tools(key, age)

@@ -43,7 +43,7 @@ impl SessionTable {
         for session in pending {
             if let Some(why) = why(&session) {
                 session.end(why);
-                for route in session.routes() {
+                for route in session.routes.all() {
                     self.leave_behind(&route);
                 }
             }
@@ -67,7 +67,7 @@ impl SessionTable {
             connection.detach(session.no, &session.failure(why));
             connection.pin_while_subscribed();
         }
-        for route in session.routes() {
+        for route in session.routes.all() {
             self.leave_behind(&route);
         }
         if !session.is_stateless() {

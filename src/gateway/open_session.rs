@@ -106,7 +106,7 @@ impl Gateway {
             table.directory.remove(&session);
             return Err(session.failure(why));
         }
-        if let Some(route) = session.route() {
+        if let Some(route) = session.routes.own() {
             table.directory.set_keys(no, vec![route.key]);
         }
         if self.may_be_kept(&session) {

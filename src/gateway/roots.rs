@@ -75,7 +75,7 @@ impl Gateway {
             None => !session.outbox.push(question).is_loss(),
         });
         learning.await;
-        session.reconsider_routes();
+        session.routes.reconsider();
     }
 
     /// Has a request wait until the roots of its client are known; it is sent then. False if it cannot wait: they are known
@@ -123,7 +123,7 @@ impl Gateway {
         let digest = told.digest();
         if roots.known().is_none_or(|known| known.digest() != digest) {
             roots.set(told, session.account());
-            session.reconsider_routes();
+            session.routes.reconsider();
         }
         if let Some(slot) = connection.plan().roots_slot {
             self.state
@@ -151,7 +151,7 @@ impl Gateway {
                 .is_asking(connection.plan().program),
             None => {
                 roots.forget();
-                session.reconsider_routes();
+                session.routes.reconsider();
                 true
             }
         }

@@ -353,8 +353,8 @@ impl Gateway {
     /// Whether a worker of the session runs, as far as that is known without looking for its way.
     fn is_awake_for(&self, session: &Session, response_stream: &ResponseStream) -> bool {
         let route = match &response_stream.config {
-            None => session.route(),
-            Some(config) => session.other_route(&config.fingerprint()),
+            None => session.routes.own(),
+            Some(config) => session.routes.other(&config.fingerprint()),
         };
         // One with all servers has no way of its own, and what it begins for its members is not to be begun twice.
         route.is_some_and(|route| self.state.pool().warmth(route.key) == Warmth::Awake)
@@ -382,7 +382,7 @@ impl Gateway {
         let method = envelope.method.as_deref().unwrap_or_default();
         Method::of(method).is_some_and(|method| method.may_repeat)
             || called_tool(method, envelope.params).is_some_and(|tool| {
-                session.route().is_some_and(|route| {
+                session.routes.own().is_some_and(|route| {
                     let place = route.plan.catalog_key();
                     place.is_some_and(|place| {
                         self.state.knowledge.catalog.is_repeatable(place, &tool)

@@ -168,7 +168,7 @@ impl SessionTable {
     /// with the next request that goes them, those of callers without sessions included.
     pub fn reconsider_routes(&self, is_meant: impl Fn(PoolKey, &StartPlan) -> bool) {
         for session in self.all().into_iter().chain(self.stateless_sessions.all()) {
-            for route in session.routes() {
+            for route in session.routes.all() {
                 if is_meant(route.key, &route.plan) {
                     route.reconsider();
                 }

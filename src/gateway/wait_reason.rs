@@ -19,7 +19,7 @@ impl Gateway {
             let of_name = pending.values().find(|it| it.id == *id);
             of_name.cloned()?
         };
-        self.holds_up_route(&*session.route()?)
+        self.holds_up_route(&*session.routes.own()?)
     }
 
     /// What a request of a session waits for that has no worker yet, and that sets `config`: an install, or a server that starts.
@@ -31,8 +31,8 @@ impl Gateway {
         config: Option<&Arc<ClientConfig>>,
     ) -> Option<String> {
         let route_of = |session: &Session, config: Option<&Arc<ClientConfig>>| match config {
-            None => session.route(),
-            Some(config) => session.other_route(&config.fingerprint()),
+            None => session.routes.own(),
+            Some(config) => session.routes.other(&config.fingerprint()),
         };
         let route = match member {
             None => route_of(session, config),
@@ -82,7 +82,7 @@ impl Gateway {
     }
 
     fn has_log(&self, session: &Session) -> bool {
-        let Some(route) = session.route() else {
+        let Some(route) = session.routes.own() else {
             return false;
         };
         let hello = route

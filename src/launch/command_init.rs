@@ -32,7 +32,7 @@ use crate::process::{close_from_3, end_descendants, keep_private, reap_one, take
 
 /// First argument that makes this program the process above a command.
 pub(super) const ARGUMENT: &str = "__command";
-/// How long it tries to kill what is left.
+/// How long this process tries to kill what the command has left.
 const END_LIMIT: Duration = Duration::from_secs(60);
 /// Exit status when the command could not be executed, as a shell's.
 const NOT_EXECUTED: i32 = 127;

@@ -13,7 +13,7 @@ pub struct Confinement {
     pub user: Option<u32>,
     /// Folders of which it sees nothing but what is named below: the state folder and its like. Absolute.
     pub hidden: Vec<PathBuf>,
-    /// Folders that it writes to. It writes to no others where the kernel has Landlock. Absolute, without links.
+    /// Folders that the command writes to; where the kernel has Landlock, to no others. Absolute, without links.
     pub own: Vec<PathBuf>,
     /// Files and folders that it reads though they may be in hidden folders. Absolute.
     pub shared: Vec<PathBuf>,

@@ -43,7 +43,7 @@ pub struct ProcessLimits {
 pub struct LaunchSpec {
     /// The command, looked up in the `PATH` of [`LaunchSpec::env`] unless it has a slash.
     pub program: String,
-    /// Whose it is: all processes of a tenant have one share of the processors, where control groups give each its own.
+    /// The tenant of the process: all processes of a tenant have one share of the processors, where control groups give each its own.
     /// `None` for a spare, which is nobody's yet. Not part of the fingerprint: the pool key has it.
     pub tenant: Option<TenantId>,
     /// Arguments after the program.

@@ -505,7 +505,7 @@ impl<L: Launcher> Core<L> {
     }
 
     fn adopt(&mut self, id: WorkerId, key: PoolKey) -> Option<Effect<L>> {
-        // Who it was is not who it will be.
+        // The handle is of what the worker was as a spare.
         self.handles.remove(&id);
         let spec = Arc::clone(self.specs.get(&key)?);
         Some(Effect::Adopt(id, key, spec))

@@ -193,7 +193,7 @@ async fn quiet_is_when_nothing_is_in_flight_and_nobody_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spoiled_worker_serves_nobody_else() {
+async fn a_worker_whose_slot_was_invalidated_serves_nobody_else() {
     let (pool, fake) = pool(PoolLimits::default());
     let lease = first(&pool).await;
     lease.give_up();

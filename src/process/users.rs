@@ -25,7 +25,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 /// Why workers cannot have users of their own.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum NoUsers {
-    /// They are not wanted.
+    /// The file says that there are to be none.
     #[error("`sandbox.uids` is \"none\"")]
     NotWanted,
     /// stdiopool runs as another user than root, and why it has no subordinate users; `None`: it could have them.

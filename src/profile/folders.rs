@@ -1,4 +1,4 @@
-//! Which `readable` and `writable` cover what was done to files: as few and as narrow ones as go on being right when the server does the same
+//! The `readable` and `writable` that cover what was done to files: as few and as narrow ones as go on being right when the server does the same
 //! with other files of the same folder.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Which `network` covers the hosts that were reached.
+//! The `network` that covers the hosts that were reached.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +15,12 @@ const METADATA: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
     IpAddr::V4(Ipv4Addr::new(192, 0, 0, 192)),
 ];
+
+/// Most rules that no list may have, of which a note tells.
+const MAX_TOLD_RULES: usize = 3;
+
+/// Most names without connections, of which a note tells.
+const MAX_TOLD_NAMES: usize = 8;
 
 /// Names of addresses in the host's own table (hosts(5)).
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
@@ -52,26 +58,82 @@ pub(super) struct Hosts {
     pub(super) notes: Vec<String>,
 }
 
+/// An address that was reached by one protocol, and how often.
+type Reached<'a> = (&'a (SocketAddr, Transport), &'a u64);
+
 /// The `network` that covers what was reached. `looked_up` has names whose answers were not seen, as the host's resolver has them now.
 pub(super) fn hosts(
     recorded: &Recorded,
     file: &HostsFile,
     looked_up: &BTreeMap<IpAddr, BTreeSet<String>>,
 ) -> Hosts {
-    let mut rules: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut rules = Rules::default();
     let mut notes = Vec::new();
-    let mut add = |rule: String, why: String| rules.entry(rule).or_default().push(why);
     let is_own = |to: &SocketAddr| to.ip().is_loopback() && recorded.listens.contains(&to.port());
     let others = recorded.reached.iter().filter(|((to, _), _)| !is_own(to));
     let (tcp, udp): (Vec<_>, Vec<_>) = others.partition(|((_, by), _)| *by == Transport::Tcp);
-    // Of both protocols together.
-    let mut loopback: BTreeMap<u16, u64> = BTreeMap::new();
+    let sources = NameSources {
+        asked: &recorded.names,
+        looked_up,
+        file,
+    };
     for ((to, _), count) in &tcp {
+        rules.add_connections(*to, **count, &sources);
+    }
+    let metadata = tcp.iter().map(|((to, _), _)| to.ip());
+    if let Some(address) = metadata.filter(|it| METADATA.contains(it)).min() {
+        notes.push(format!(
+            "it connected to {address}, where clouds hand out credentials of the machine: leave that out, unless the server is to have them"
+        ));
+    }
+    rules.add_loopback(&tcp);
+    let ports: BTreeSet<u16> = tcp.iter().map(|((to, _), _)| to.port()).collect();
+    let texts: Vec<String> = rules.0.keys().cloned().collect();
+    let network = match network(&texts, ports.len(), &udp) {
+        Ok(network) => network,
+        Err(why) => {
+            notes.push(format!("{why}: `network` stays \"on\""));
+            Network::On
+        }
+    };
+    notes.extend(never_reached(recorded, &rules));
+    let rules = rules
+        .0
+        .into_iter()
+        .map(|(rule, why)| (rule, why.join("; ")));
+    Hosts {
+        network,
+        rules: rules.collect(),
+        notes,
+    }
+}
+
+/// Where names of an address come from, the first that has some.
+struct NameSources<'a> {
+    /// Names that the server asked for, by the addresses that it was told.
+    asked: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+    /// Names that the server asked for, by the addresses that they have now.
+    looked_up: &'a BTreeMap<IpAddr, BTreeSet<String>>,
+    file: &'a HostsFile,
+}
+
+/// Rules of a list, each with what it is for.
+#[derive(Default)]
+struct Rules(BTreeMap<String, Vec<String>>);
+
+impl Rules {
+    fn add(&mut self, rule: String, why: String) {
+        self.0.entry(rule).or_default().push(why);
+    }
+
+    /// Rules that let so many connections to an address through.
+    fn add_connections(&mut self, to: SocketAddr, count: u64, sources: &NameSources<'_>) {
         let (address, port) = (to.ip(), to.port());
-        let times = times(**count);
+        let times = times(count);
+        let is_localhost = is_localhost(address);
         let empty = BTreeSet::new();
-        let mut names: BTreeSet<&String> = recorded
-            .names
+        let mut names: BTreeSet<&String> = sources
+            .asked
             .get(&address)
             .unwrap_or(&empty)
             .iter()
@@ -79,20 +141,16 @@ pub(super) fn hosts(
         let how = match names.is_empty() {
             false => "",
             true => {
-                names.extend(looked_up.get(&address).unwrap_or(&empty));
+                names.extend(sources.looked_up.get(&address).unwrap_or(&empty));
                 ", by a name that it asked for and that leads there now"
             }
         };
-        let is_localhost = is_localhost(address);
-        if is_localhost {
-            *loopback.entry(port).or_default() += **count;
-        }
         if names.is_empty() && !is_localhost {
-            names.extend(file.0.get(&address).unwrap_or(&empty));
+            names.extend(sources.file.0.get(&address).unwrap_or(&empty));
         }
         names.retain(|name| *name != "localhost" && Rule::parse(&format!("{name}:{port}")).is_ok());
         for name in &names {
-            add(
+            self.add(
                 format!("{name}:{port}"),
                 format!("connected to {times} ({address}){how}"),
             );
@@ -102,72 +160,87 @@ pub(super) fn hosts(
                 true => format!("connected to {times}; no name of it was asked for"),
                 false => "inside of a network: names that lead there need it too".to_owned(),
             };
-            add(written(address, port), why);
+            self.add(written(address, port), why);
         }
     }
-    let metadata = tcp.iter().map(|((to, _), _)| to.ip());
-    if let Some(address) = metadata.filter(|it| METADATA.contains(it)).min() {
-        notes.push(format!(
-            "it connected to {address}, where clouds hand out credentials of the machine: leave that out, unless the server is to have them"
-        ));
-    }
-    for (port, count) in loopback {
-        let why = format!("connected to {}, on this host", times(count));
-        add(format!("localhost:{port}"), why);
-    }
-    let ports: BTreeSet<u16> = tcp.iter().map(|((to, _), _)| to.port()).collect();
-    let texts: Vec<String> = rules.keys().cloned().collect();
-    let network = if let Some(((to, _), _)) = udp.first() {
-        notes.push(format!(
-            "it sends datagrams (UDP) to {} ({to} first), which no list lets through: `network` stays \"on\"",
-            match udp.len() {
-                1 => "one address".to_owned(),
-                count => format!("{count} addresses"),
-            }
-        ));
-        Network::On
-    } else if texts.is_empty() {
-        Network::Off
-    } else if ports.len() > MAX_PORTS {
-        notes.push(format!(
-            "it connects to {} ports, and a list has {MAX_PORTS} at the most: `network` stays \"on\"",
-            ports.len()
-        ));
-        Network::On
-    } else {
-        match AllowList::parse(&texts) {
-            Ok(list) => Network::Allow(list.into()),
-            Err(wrong) => {
-                let why = wrong.into_iter().map(|(at, why)| {
-                    let text = texts.get(at).map(String::as_str).unwrap_or_default();
-                    format!("\"{text}\" {why}")
-                });
-                let why: Vec<_> = why.take(3).collect();
-                notes.push(format!(
-                    "no list has all that it connects to ({}): `network` stays \"on\"",
-                    why.join("; ")
-                ));
-                Network::On
-            }
+
+    /// Rules for what was reached on this host, of both versions of IP together.
+    fn add_loopback(&mut self, tcp: &[Reached<'_>]) {
+        let mut loopback: BTreeMap<u16, u64> = BTreeMap::new();
+        for ((to, _), count) in tcp.iter().filter(|((to, _), _)| is_localhost(to.ip())) {
+            *loopback.entry(to.port()).or_default() += **count;
         }
-    };
+        for (port, count) in loopback {
+            let why = format!("connected to {}, on this host", times(count));
+            self.add(format!("localhost:{port}"), why);
+        }
+    }
+}
+
+/// Why no list lets everything through that was reached, so that `network` has to stay "on".
+#[derive(Debug, thiserror::Error)]
+enum NoList {
+    /// Datagrams were sent; `addresses` is how many they went to.
+    #[error(
+        "it sends datagrams (UDP) to {} ({first} first), which no list lets through",
+        addresses_in_words(.addresses)
+    )]
+    Datagrams { first: SocketAddr, addresses: usize },
+    /// Connections went to more ports than a list may have.
+    #[error("it connects to {0} ports, and a list has {MAX_PORTS} at the most")]
+    Ports(usize),
+    /// Rules that no list may have, each with the reason.
+    #[error("no list has all that it connects to ({})", .0.join("; "))]
+    Rules(Vec<String>),
+}
+
+fn addresses_in_words(count: &usize) -> String {
+    match count {
+        1 => "one address".to_owned(),
+        count => format!("{count} addresses"),
+    }
+}
+
+/// The narrowest `network` with those rules.
+///
+/// # Errors
+/// No list lets everything through.
+fn network(rules: &[String], ports: usize, udp: &[Reached<'_>]) -> Result<Network, NoList> {
+    if let Some(((first, _), _)) = udp.first() {
+        return Err(NoList::Datagrams {
+            first: *first,
+            addresses: udp.len(),
+        });
+    }
+    if rules.is_empty() {
+        return Ok(Network::Off);
+    }
+    if ports > MAX_PORTS {
+        return Err(NoList::Ports(ports));
+    }
+    let list = AllowList::parse(rules).map_err(|wrong| {
+        let why = wrong.into_iter().take(MAX_TOLD_RULES).map(|(at, why)| {
+            let text = rules.get(at).map(String::as_str).unwrap_or_default();
+            format!("\"{text}\" {why}")
+        });
+        NoList::Rules(why.collect())
+    })?;
+    Ok(Network::Allow(list.into()))
+}
+
+/// Says which names were asked for whose addresses were never connected to, if there are such.
+fn never_reached(recorded: &Recorded, rules: &Rules) -> Option<String> {
     let untold = recorded.asked.iter().filter(|name| {
         let is_it = |rule: &String| rule.rsplit_once(':').is_some_and(|(host, _)| host == *name);
-        !rules.keys().any(is_it) && !name.as_str().eq("localhost")
+        !rules.0.keys().any(is_it) && !name.as_str().eq("localhost")
     });
-    let untold: Vec<_> = untold.take(8).map(String::as_str).collect();
-    if !untold.is_empty() {
-        notes.push(format!(
+    let untold: Vec<_> = untold.take(MAX_TOLD_NAMES).map(String::as_str).collect();
+    (!untold.is_empty()).then(|| {
+        format!(
             "it asked for the addresses of {} and connected to none of them",
             untold.join(", ")
-        ));
-    }
-    let rules = rules.into_iter().map(|(rule, why)| (rule, why.join("; ")));
-    Hosts {
-        network,
-        rules: rules.collect(),
-        notes,
-    }
+        )
+    })
 }
 
 /// Whether `localhost` stands for an address.

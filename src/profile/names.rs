@@ -12,7 +12,7 @@ const MAX_MESSAGE: usize = 4096;
 /// Most addresses of one answer.
 const MAX_ADDRESSES: usize = 64;
 
-/// Which resolver a socket leads to.
+/// The kind of resolver that a socket leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Questions {
     /// DNS by datagrams.

@@ -114,6 +114,9 @@ fn the_tables_of_outcomes_are_a_contract() {
         let row = (reason.as_str(), reason.http_status());
         writeln!(table, "api {} {}", row.0, row.1).expect("in memory");
     }
+    for end in [CommandEnd::Done, CommandEnd::Failed, CommandEnd::Usage] {
+        writeln!(table, "exit {end:?} {}", end as u8).expect("in memory");
+    }
     insta::assert_snapshot!(table);
 }
 

@@ -77,7 +77,7 @@ pub(crate) struct CatalogKey<'a> {
     pub(crate) identity: PoolKey,
 }
 
-/// Which list of a server is meant.
+/// Names one list of a server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct ListKey {
     /// The era in whose words the list is.

@@ -79,7 +79,7 @@ impl Withheld {
         self.variables.is_empty() && self.files.is_empty()
     }
 
-    /// What comes of it, and what to do.
+    /// What comes of those differences, and what to do.
     fn remedy(&self, server: &ServerName) -> String {
         let variables = self.variables.join(", ");
         let of_variables = (!variables.is_empty()).then(|| format!("without {variables} of stdiopool's own environment it would ask another registry for its packages: name that in `pool.pass_env`, which gives it to every worker, or set it in `servers.{server}.env`"));

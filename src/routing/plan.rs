@@ -195,7 +195,7 @@ impl StartPlan {
         self.handshake.words_for(is_stateless)
     }
 
-    /// That list as a caller with or without a session gets it.
+    /// The key of a list as a caller with or without a session gets it.
     pub(crate) fn list_for(&self, is_stateless: bool, listing: Listing) -> ListKey {
         ListKey {
             era: self.words_for(is_stateless),

@@ -42,11 +42,11 @@ pub(super) struct Dialogue {
     introduced: Introduction,
     /// The worker may ask for the roots of its client, and its program does.
     wants_roots: bool,
-    /// Those roots, if they are known.
+    /// The roots of the client, if they are known.
     known_roots: Option<Arc<ClientRoots>>,
 }
 
-/// Which workers are the request's, and which are those of its caller with other values or other clients.
+/// Keys by which the request's workers are known, and those of its caller with other values or other clients.
 pub(super) struct Identity {
     /// Of all sessions that have the launch and the class in common, whatever the access token is.
     lasting: PoolKey,
@@ -103,7 +103,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Which workers are the request's.
+    /// The keys by which the request's workers are known.
     pub(super) fn identity(&self, spec: &LaunchSpec, dialogue: &Dialogue) -> Identity {
         let Self {
             request, server, ..

@@ -90,7 +90,7 @@ impl Pages {
         }
         let next = match page.next_cursor {
             Value::Null => return Ok(None),
-            // Some servers end their lists so.
+            // Some servers end their lists with an empty cursor.
             Value::String(cursor) if cursor.is_empty() => return Ok(None),
             Value::String(cursor) => cursor,
             _ => return Err(Unreadable::OddCursor(self.pages)),

@@ -26,7 +26,9 @@ mod record;
 mod replay;
 mod reserved;
 mod roots;
+mod routes;
 mod subscriptions;
+mod weight;
 
 pub use id::SessionId;
 pub use record::{InUse, Session};

@@ -14,20 +14,17 @@ use super::ended::Ended;
 use super::id::SessionId;
 use super::replay::Replay;
 use super::roots::SessionRoots;
+use super::routes::SessionRoutes;
 use super::subscriptions::Subscriptions;
+use super::weight::{weight_of_config, weight_of_principal};
 use crate::bridge::aggregate::Alias;
-use crate::bridge::{ClientInfo, Level, SessionNo, weight_of};
+use crate::bridge::{ClientInfo, Level, SessionNo};
 use crate::config::Config;
-use crate::held::{Account, Charge, Full, Kind, LruEntries};
+use crate::held::{Account, Charge, Full, Kind};
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::{Failure, Revision};
-use crate::routing::Route;
 use crate::tenancy::{ClientConfig, Principal};
 use crate::upstream::{Outbox, Pushed, WhenFull};
-
-/// Most configs of one session whose ways are remembered; the least recently used that no request is
-/// going goes first, and is worked out again when it comes back.
-const MAX_OTHER_ROUTES: usize = 64;
 
 /// The sessions with single servers that belong to one with all.
 pub(crate) type MemberSessions = BTreeMap<ServerName, Arc<Session>>;
@@ -53,11 +50,11 @@ pub(crate) enum SessionKind {
 /// The scope of a listener.
 #[derive(Debug)]
 pub(crate) enum Scope {
-    /// One server.
+    /// The listener hears of one server.
     Server,
-    /// All servers at once.
+    /// The listener hears of all servers at once.
     All,
-    /// One server, as a part of listening to all.
+    /// The listener hears of one server, as a part of listening to all.
     Member(Membership),
 }
 
@@ -111,6 +108,8 @@ pub struct Session {
     /// What the record takes itself.
     charge: Charge,
     streams: AtomicU64,
+    /// The routes by which the session's requests reach workers.
+    pub(crate) routes: SessionRoutes,
     /// Notified when it ends.
     end_told: Notify,
     state: Mutex<State>,
@@ -139,35 +138,8 @@ struct State {
     /// Requests and streams that keep it from expiring.
     in_use: usize,
     ended: Option<Ended>,
-    route: Option<Arc<Route>>,
-    /// The ways of requests that set something themselves, by the fingerprint of what they set.
-    others: Option<Box<LruEntries<[u8; 32], Arc<Route>>>>,
     /// The workers at which it is attached.
     attached_to: BTreeSet<WorkerId>,
-}
-
-/// Bytes that a config takes, about: its values as trees, its secrets.
-fn weight_of_config(config: &ClientConfig) -> usize {
-    let values = config.values().iter();
-    let values: usize = values
-        .map(|(name, value)| name.len() + weight_of(value))
-        .sum();
-    let parts: usize = config.parts().values().map(weight_of_config).sum();
-    size_of::<ClientConfig>() + config.bytes() + values + parts
-}
-
-/// Bytes that a session takes for what is known of the user who opened it, about.
-fn weight_of_principal(principal: &Principal) -> usize {
-    /// An entry of a set or a map beside its text.
-    const ENTRY: usize = 64;
-    let texts = [principal.subject.as_ref(), principal.email.as_ref()];
-    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-    let scopes: usize = principal.scopes.iter().map(|it| ENTRY + it.len()).sum();
-    let claims = principal.claims.iter();
-    let claims: usize = claims
-        .map(|(name, value)| ENTRY + name.len() + weight_of(value))
-        .sum();
-    principal.tenant.as_str().len() + texts + scopes + claims
 }
 
 impl Session {
@@ -199,6 +171,7 @@ impl Session {
             charge,
             account,
             streams: AtomicU64::new(first_stream()),
+            routes: SessionRoutes::default(),
             end_told: Notify::new(),
             state: Mutex::new(State {
                 revision: Revision::LATEST,
@@ -207,8 +180,6 @@ impl Session {
                 last_used: Instant::now(),
                 in_use: 0,
                 ended: None,
-                route: None,
-                others: None,
                 attached_to: BTreeSet::new(),
             }),
         }
@@ -224,13 +195,6 @@ impl Session {
     /// The roots of its client; `None` of one that is not to be asked for them.
     pub(crate) fn roots(&self) -> Option<&SessionRoots> {
         self.roots.as_deref()
-    }
-
-    /// Has all its ways worked out again.
-    pub(crate) fn reconsider_routes(&self) {
-        for route in self.routes() {
-            route.reconsider();
-        }
     }
 
     /// The account of the session's tenant.
@@ -543,45 +507,6 @@ impl Session {
             None => !whole.is_empty(),
         };
         is_new.then(|| Arc::new(whole))
-    }
-
-    pub(crate) fn route(&self) -> Option<Arc<Route>> {
-        self.state.lock().route.clone()
-    }
-
-    pub(crate) fn set_route(&self, route: Arc<Route>) {
-        self.state.lock().route = Some(route);
-    }
-
-    /// The route of requests that set a config with that fingerprint.
-    pub(crate) fn other_route(&self, fingerprint: &[u8; 32]) -> Option<Arc<Route>> {
-        let mut state = self.state.lock();
-        let route = state.others.as_mut()?.get(fingerprint)?;
-        Some(Arc::clone(route))
-    }
-
-    /// Remembers such a way; returns the one that goes for it. If all are in use it is not remembered.
-    pub(crate) fn set_other_route(
-        &self,
-        fingerprint: [u8; 32],
-        route: Arc<Route>,
-    ) -> Option<Arc<Route>> {
-        let mut state = self.state.lock();
-        let others = state.others.get_or_insert_default();
-        if others.peek(&fingerprint).is_some() || others.len() < MAX_OTHER_ROUTES {
-            return others.put(fingerprint, route);
-        }
-        let gone = others.take_oldest(|route| Arc::strong_count(route) > 1)?;
-        others.put(fingerprint, route);
-        Some(gone)
-    }
-
-    /// All its ways.
-    pub(crate) fn routes(&self) -> Vec<Arc<Route>> {
-        let state = self.state.lock();
-        let others = state.others.iter().flat_map(|others| others.iter());
-        let others = others.map(|(_, route)| route);
-        state.route.iter().chain(others).cloned().collect()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::protocol::{RawJson, bare_request};
 
 /// How long a client may take to say what its roots are; then it has none.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often roots are asked for anew because they changed while they were asked for.
+/// How often a client is asked for its roots anew because they changed while it was asked.
 const MAX_CHANGES: usize = 3;
 /// Questions of stdiopool itself are those of this worker, which there is not.
 pub(crate) const SELF: WorkerId = WorkerId(0);

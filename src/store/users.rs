@@ -203,7 +203,7 @@ impl Users {
                 db.prepare_cached("DELETE FROM users WHERE tenant = ?1")?
                     .execute([old.as_str()])?;
             }
-            // One of another range, or that of a folder that was put in place of this one.
+            // A user of another range, or that of a folder that was put in place of this one.
             db.prepare_cached("DELETE FROM users WHERE uid = ?1 OR tenant = ?2")?
                 .execute(params![user, name])?;
             db.prepare_cached("INSERT INTO users VALUES (?1, ?2)")?

@@ -49,7 +49,7 @@ impl ClientConfig {
         }
     }
 
-    /// One for several servers.
+    /// A config for several servers, each of which has its part.
     pub fn of_servers(parts: BTreeMap<ServerName, Self>) -> Self {
         Self {
             parts,

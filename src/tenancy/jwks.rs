@@ -8,6 +8,7 @@ use jsonwebtoken::jwk::JwkSet;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::bounded::{BodyError, read_up_to};
 use super::cause::innermost;
 use crate::config::KeySource;
 
@@ -196,15 +197,11 @@ async fn download(url: &url::Url) -> Result<Vec<u8>, KeysError> {
         let (url, status) = (url.clone(), answer.status());
         return Err(KeysError::Answered { url, status });
     }
-    let mut answer = answer;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(told)? {
-        bytes.extend_from_slice(&chunk);
-        if bytes.len() > MAX_LEN {
-            return Err(KeysError::TooLong(url.clone()));
-        }
-    }
-    Ok(bytes)
+    let read = read_up_to(MAX_LEN, answer).await;
+    read.map_err(|error| match error {
+        BodyError::Transport(error) => told(error),
+        BodyError::TooLong => KeysError::TooLong(url.clone()),
+    })
 }
 
 #[cfg(test)]

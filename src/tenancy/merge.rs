@@ -81,7 +81,7 @@ impl TenantSettings {
                 use jsonschema::error::ValidationErrorKind::Required;
                 if !matches!(error.kind(), Required { .. }) {
                     let pointer = error.instance_path();
-                    // Some may be confidential.
+                    // The values may be confidential.
                     let why = error.masked();
                     return Err(InvalidSettings::Values {
                         server: name.clone(),

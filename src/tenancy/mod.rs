@@ -14,6 +14,7 @@
 
 mod authenticator;
 mod bound;
+mod bounded;
 mod caller_config;
 mod cause;
 mod checks;
@@ -40,6 +41,7 @@ mod uses;
 mod values;
 
 pub use authenticator::{Authenticator, Credentials};
+pub(crate) use bounded::{BodyError, read_up_to};
 pub use caller_config::{advert_of_parts, of_part};
 pub(crate) use cause::innermost;
 pub use client_config::{ClientConfig, ConfigInput, HANDLE_PREFIX, MAX_CONFIG};

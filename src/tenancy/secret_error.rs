@@ -136,7 +136,7 @@ pub enum NotPrinted {
     /// Nobody knows how it ended.
     #[error("could not be waited for: {0}")]
     NotWaitedFor(io::Error),
-    /// As above.
+    /// The command has ended, and the system does not say how.
     #[error("ended without a status")]
     NoStatus,
 }

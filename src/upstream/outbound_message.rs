@@ -55,7 +55,7 @@ impl Topic {
         Self(KEY.get_or_init(RandomState::new).hash_one((method, thing)))
     }
 
-    /// This topic of that server, where several tell on one stream.
+    /// The topic, told apart by server, where several servers tell on one stream.
     #[must_use]
     pub fn of_server(self, server: &ServerName) -> Self {
         use std::hash::{BuildHasher, BuildHasherDefault};

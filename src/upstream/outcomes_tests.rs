@@ -12,6 +12,36 @@ fn tenant() -> TenantId {
     TenantId::new("acme")
 }
 
+/// The number of a refusal's kind. A new kind fails to compile here, and then the test below until it is among the examples.
+fn kind(refusal: &Refusal) -> usize {
+    match refusal {
+        Refusal::Draining => 0,
+        Refusal::QueueFull { .. } => 1,
+        Refusal::QueueShare { .. } => 2,
+        Refusal::SessionShare { .. } => 3,
+        Refusal::NotReady { .. } => 4,
+        Refusal::Changed { .. } => 5,
+        Refusal::KeyBusy { .. } => 6,
+        Refusal::Follows { .. } => 7,
+        Refusal::TenantFull { .. } => 8,
+        Refusal::ServerFull { .. } => 9,
+        Refusal::MemoryFull { .. } => 10,
+        Refusal::StartsFull { .. } => 11,
+        Refusal::PoolFull { .. } => 12,
+        Refusal::StartFailed { .. } => 13,
+        Refusal::CircuitOpen { .. } => 14,
+        Refusal::Dropped => 15,
+    }
+}
+
+#[test]
+fn no_kind_of_refusal_is_missing_among_the_examples() {
+    let mut kinds: Vec<_> = refusals().iter().map(kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds, (0..=15).collect::<Vec<_>>());
+}
+
 /// One of each kind, and what differs within one.
 fn refusals() -> Vec<Refusal> {
     let (waited, retry_in) = (Duration::from_secs(30), Duration::from_micros(1_500_400));

@@ -27,7 +27,7 @@ pub(crate) struct ToStart<'a> {
     pub(crate) spec: Cow<'a, LaunchSpec>,
     /// Why the process is not the program of its package, if that could not be installed.
     pub(crate) not_installed: Option<String>,
-    /// What priming is to it, if it is the program of its package.
+    /// The template that the process may be forked from, if it is the program of its package.
     pub(crate) priming: Option<Priming>,
 }
 
@@ -164,7 +164,7 @@ impl Workers {
                 has_failed: true,
             })),
             None => {
-                // For the next one. This one has its place in the pool already.
+                // The install is for the next worker: this one has its place in the pool already.
                 self.installer
                     .ensure(&slot, plan.whose(), &self.install_events());
                 let why = format!("package `{}` is not installed yet", slot.name());

@@ -20,7 +20,7 @@ const FIRST_ID: u64 = 1 << 48;
 pub(crate) struct Priming {
     pub(super) key: TemplateKey,
     pub(super) installed: Arc<Installed>,
-    /// Why it is not, as far as the launch tells.
+    /// Why the start is not primed, as far as the launch tells.
     pub(super) obstacle: Option<Obstacle>,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Process {
     pub(super) server: ServerName,
     pub(super) worker: Option<worker::Worker>,
     pub(super) report: Option<Arc<Report>>,
-    /// What of a launch it was made for, and serves no other.
+    /// The part of a launch that the template was made for: it serves no other.
     pub(super) locale: BTreeMap<String, String>,
     pub(super) writable: Vec<String>,
     /// Bytes, as last measured.
@@ -56,7 +56,7 @@ pub struct ShownTemplate {
     pub memory_bytes: u64,
     /// Workers that were forked from it.
     pub forked: u64,
-    /// What it has imported, and what not.
+    /// The template's own account of what it has imported, and what not.
     pub report: Option<Arc<Report>>,
 }
 

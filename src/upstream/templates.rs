@@ -1,7 +1,7 @@
-//! Templates of Python packages, and the starts that are forked from them. Which there are is decided in `launch::priming`; here their
-//! processes are started and stopped.
+//! Templates of Python packages, and the starts that are forked from them: `launch::priming` decides which templates there are, and here
+//! their processes are started and stopped.
 //!
-//! A template is a [`worker::Worker`] that the pool does not know. It is started in the background when a start of its version has
+//! A template is a [`worker::Worker`] that the pool does not know. stdiopool starts it in the background when a start of its version has
 //! succeeded, one at a time, as far as memory has room for it, and ends with its stdin.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,9 @@ use crate::folders;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::LaunchSpec;
 use crate::launch::packages::Installed;
-use crate::launch::priming::{Obstacle, Phase, Report, TemplateKey, locale_of, obstacle};
+use crate::launch::priming::{
+    NoTemplate, Obstacle, Phase, Report, TemplateKey, locale_of, obstacle,
+};
 use crate::worker::memory::{Footprint, SwapWeight, footprint};
 use crate::worker::{self, Exit, Inbox, Oversized, SpawnError};
 
@@ -134,7 +136,10 @@ impl Workers {
         let plan = connection.plan();
         let spawned = worker::spawn_primed(
             &self.guardian,
-            (connection.id(), template),
+            worker::PrimedWorker {
+                id: connection.id(),
+                template,
+            },
             spec,
             &plan.options,
             Arc::clone(inbox),
@@ -262,8 +267,8 @@ impl Workers {
         };
         let report = match told {
             Ok(Ok(line)) => Report::read(&line),
-            Ok(Err(_)) => Err("it ended before it was ready".to_owned()),
-            Err(_elapsed) => Err("its imports take too long".to_owned()),
+            Ok(Err(_)) => Err(NoTemplate::Ended),
+            Err(_elapsed) => Err(NoTemplate::TooSlow),
         };
         drop(_permit);
         match report {
@@ -285,7 +290,7 @@ impl Workers {
                 if is_wanted {
                     tracing::info!(template = %id, "a package cannot be primed: {why} {last}");
                 }
-                return why;
+                return why.to_string();
             }
         }
         let exit = template.wait().await;

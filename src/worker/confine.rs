@@ -4,21 +4,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::cgroup::{Breaches, Group};
-use super::guardian::{CommandWalls, enter_walls};
+use super::guardian::{CommandWalls, DEVICES, TERMINALS, enter_walls};
 use super::memory::host_memory;
 use super::mount_plan::MountPlan;
 use crate::launch::{Confinement, InstallGroup, ProcessLimits};
 
-/// Devices that a command writes to.
-const DEVICES: [&str; 7] = [
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/tty",
-    "/dev/pts",
-];
 /// Most processes and threads of one install, where a control group counts them.
 pub const MAX_PROCESSES: u64 = 2048;
 /// Least memory that an install may take, in bytes: builds of native parts take as much.
@@ -33,7 +23,8 @@ pub fn confine(confinement: &Confinement, dir: Option<&Path>) -> io::Result<()> 
         true => MountPlan::of_command(confinement).mounts(),
         false => vec![],
     };
-    let devices = DEVICES.iter().map(PathBuf::from);
+    let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
+    let devices = devices.chain([PathBuf::from(TERMINALS)]);
     enter_walls(CommandWalls {
         groups: &confinement.groups,
         mounts,

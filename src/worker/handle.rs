@@ -92,12 +92,12 @@ impl Worker {
         self.0.stderr.follow(n)
     }
 
-    /// Whether its folders took more than they may when it was started, so that its files have not grown since.
+    /// Whether the worker's folders took more than they may when it was started, so that its files have not grown since.
     pub fn began_full(&self) -> bool {
         self.0.began_full
     }
 
-    /// How often its limits were reached, as far as a control group keeps them.
+    /// How often limits of the worker were reached, as far as a control group keeps them.
     pub fn breaches(&self) -> Breaches {
         let group = self.0.group.as_ref();
         group.map_or_else(Breaches::default, Group::breaches)

@@ -18,7 +18,7 @@
 //! - Memory is bounded by [`Options`]: one message, the unsent bytes, the stderr lines.
 //! - Nobody survives the supervisor: see the module `guardian`.
 //!
-//! The connections of a worker with a list of hosts go through the supervisor (module `egress`), and ends with the worker.
+//! The connections of a worker with a list of hosts go through the supervisor (module `egress`), and end with the worker.
 //!
 //! What a recorded worker does is looked at, call by call, on a thread of its own (module `recorder`), which ends with it.
 //!
@@ -34,6 +34,7 @@ pub mod framing;
 mod guardian;
 mod handle;
 mod inbox;
+mod launch_folders;
 mod life;
 pub mod memory;
 mod mount_plan;
@@ -67,6 +68,6 @@ pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};
 pub use options::{Options, Stats};
 pub use processor_use::{Precedence, ProcessorUse, processor_time, set_precedence};
-pub use spawn::{find_program, out_of_reach, spawn, spawn_primed, spawn_template};
+pub use spawn::{PrimedWorker, find_program, out_of_reach, spawn, spawn_primed, spawn_template};
 pub use spawn_error::SpawnError;
 pub use stdin::SendError;

@@ -1,4 +1,4 @@
-//! Which folders are a worker's own.
+//! The folders that are a worker's own.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Which workers go behind the others on the processor: those that take much of it, for as long as they do.
+//! Decides which workers go behind the others on the processor: those that take much of it, for as long as they do.
 
 use std::io;
 use std::time::Duration;
@@ -23,7 +23,7 @@ pub enum Precedence {
     /// As all that the host runs.
     #[default]
     Usual,
-    /// Others go first.
+    /// The workers and processes that take little go first.
     Behind,
 }
 

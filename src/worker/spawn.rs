@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,6 +18,7 @@ use super::guardian::{
     can_be_recorded, can_be_strict, can_have_list_of_hosts, can_have_no_network,
     can_hide_from_users, can_make_read_only,
 };
+use super::launch_folders::make_folders;
 use super::life::{self, Pipes};
 use super::mount_plan::MountPlan;
 use super::recorder::{Recorder, sample};
@@ -28,11 +29,8 @@ use super::strict;
 use super::{Guardian, Inbox, Options, Worker, resolving};
 use crate::egress::Network;
 use crate::fair::Flow;
-use crate::folders;
 use crate::ids::WorkerId;
-use crate::launch::{
-    Inaccessible, LAUNCHER_FOLDERS, LaunchSpec, ProcessLimits, RunsAs, unreadable_itself,
-};
+use crate::launch::{Inaccessible, LaunchSpec, ProcessLimits, RunsAs, unreadable_itself};
 
 /// Where a command is looked up when the environment of the worker has no `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
@@ -52,10 +50,15 @@ pub async fn spawn(
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    spawn_from(guardian, (id, ForkedFrom::Init), spec, options, inbox, flow).await
+    let process = NewProcess {
+        guardian,
+        id,
+        origin: ForkedFrom::Init,
+    };
+    spawn_from(process, spec, options, inbox, flow).await
 }
 
-/// Starts a template: a process that imports what others are to be forked with, by [`spawn_primed`]. It is a [`Worker`] that says on its stdout what
+/// Starts a template: a process that imports what others are to be forked with, by [`spawn_primed`]. A template is a [`Worker`] that says on its stdout what
 /// it has imported, and ends with its stdin. See `template.py`.
 ///
 /// # Errors
@@ -68,8 +71,21 @@ pub async fn spawn_template(
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let from = (id, ForkedFrom::Guardian);
-    spawn_from(guardian, from, spec, options, inbox, flow).await
+    let process = NewProcess {
+        guardian,
+        id,
+        origin: ForkedFrom::Guardian,
+    };
+    spawn_from(process, spec, options, inbox, flow).await
+}
+
+/// A worker that a template is to fork.
+#[derive(Clone, Copy, Debug)]
+pub struct PrimedWorker {
+    /// The worker's number, as in [`spawn`].
+    pub id: WorkerId,
+    /// The number that the template was started with.
+    pub template: WorkerId,
 }
 
 /// As [`spawn`], of a process that a template has forked: the program's libraries are there already.
@@ -78,19 +94,31 @@ pub async fn spawn_template(
 /// As [`spawn`]; and when the template is gone, does not answer, or the host cannot isolate what it forks as it isolates other workers.
 pub async fn spawn_primed(
     guardian: &Guardian,
-    (id, template): (WorkerId, WorkerId),
+    primed: PrimedWorker,
     spec: &LaunchSpec,
     options: &Options,
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let from = (id, ForkedFrom::Template(template.0));
-    spawn_from(guardian, from, spec, options, inbox, flow).await
+    let process = NewProcess {
+        guardian,
+        id: primed.id,
+        origin: ForkedFrom::Template(primed.template.0),
+    };
+    spawn_from(process, spec, options, inbox, flow).await
+}
+
+/// A process that a guardian is to start.
+#[derive(Clone, Copy)]
+struct NewProcess<'a> {
+    guardian: &'a Guardian,
+    /// The worker's number among those of the guardian.
+    id: WorkerId,
+    origin: ForkedFrom,
 }
 
 async fn spawn_from(
-    guardian: &Guardian,
-    (id, origin): (WorkerId, ForkedFrom),
+    process: NewProcess<'_>,
     spec: &LaunchSpec,
     options: &Options,
     inbox: Arc<dyn Inbox>,
@@ -113,34 +141,17 @@ async fn spawn_from(
         ..recorder
     });
     launch.recording = recorder.as_ref().map(Recorder::recording);
-    let (limits, folders) = (spec.limits, spec.folders.clone());
-    let tenant = spec.tenant.clone();
-    let made = tokio::task::spawn_blocking(move || {
-        let is_over = |limit| disk_usage(&folders, &[]) > limit;
-        let group = Group::make(id, tenant.as_ref(), &limits);
-        (group, limits.disk.is_some_and(is_over))
-    });
-    let made = made.await;
-    let (group, began_full) =
-        made.map_err(|error| SpawnError::io("make a control group")(error.into()))?;
+    let NewProcess { guardian, id, .. } = process;
+    let (group, began_full) = limited(id, spec).await?;
     if began_full {
         launch.file_size = Some(0);
     }
-    let group = match group {
-        // A share of the processors keeps nobody from anything: without, it is as on a host without control groups.
-        Err(error) if !needs_group(&spec.limits) => {
-            tracing::warn!(worker = %id, %error, "a worker shares the processors by its session, as there is no control group for it");
-            None
-        }
-        group => group.map_err(SpawnError::io("make a control group for its `limits`"))?,
-    };
     let procs_files = group.iter().flat_map(Group::procs_files);
     launch.groups = procs_files.map(PathBuf::into_os_string).collect();
-    let start =
-        async || launch_with_pipes(guardian, (id, origin), &launch, recorder.as_ref()).await;
+    let start = async || launch_with_pipes(process, &launch, recorder.as_ref()).await;
     let (mut launched, pipes) = match start().await? {
         // With pipes of its own: what was lost may have written to the first ones. Templates are lost too.
-        Err(LaunchError::Lost) if origin == ForkedFrom::Init => start().await?,
+        Err(LaunchError::Lost) if process.origin == ForkedFrom::Init => start().await?,
         launched => launched,
     }
     .map_err(|error| explain(error, spec))?;
@@ -174,6 +185,32 @@ async fn spawn_from(
     Ok(worker)
 }
 
+/// The control group of a worker, where it has one, and whether its folders hold more than its limit already.
+///
+/// # Errors
+/// A limit needs the group, and the group cannot be made.
+async fn limited(id: WorkerId, spec: &LaunchSpec) -> Result<(Option<Group>, bool), SpawnError> {
+    let (limits, folders) = (spec.limits, spec.folders.clone());
+    let tenant = spec.tenant.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let is_over = |limit| disk_usage(&folders, &[]) > limit;
+        let group = Group::make(id, tenant.as_ref(), &limits);
+        (group, limits.disk.is_some_and(is_over))
+    });
+    let made = made.await;
+    let (group, is_full) =
+        made.map_err(|error| SpawnError::io("make a control group")(error.into()))?;
+    let group = match group {
+        // A share of the processors keeps nobody from anything: without, it is as on a host without control groups.
+        Err(error) if !needs_group(&limits) => {
+            tracing::warn!(worker = %id, %error, "a worker shares the processors by its session, as there is no control group for it");
+            None
+        }
+        group => group.map_err(SpawnError::io("make a control group for its `limits`"))?,
+    };
+    Ok((group, is_full))
+}
+
 /// Whether there are limits that only a control group keeps.
 fn needs_group(limits: &ProcessLimits) -> bool {
     let of_group = [
@@ -190,8 +227,7 @@ fn needs_group(limits: &ProcessLimits) -> bool {
 /// # Errors
 /// When there are no pipes; within it, what became of the launch.
 async fn launch_with_pipes(
-    guardian: &Guardian,
-    (id, origin): (WorkerId, ForkedFrom),
+    process: NewProcess<'_>,
     launch: &Launch,
     recorder: Option<&Recorder>,
 ) -> Result<Result<(Launched, Pipes), LaunchError>, SpawnError> {
@@ -202,7 +238,12 @@ async fn launch_with_pipes(
     let recorder = recorder.cloned();
     let recorder =
         recorder.map(|it| -> TakesQueue { Arc::new(move |queue| it.clone().serve(queue)) });
-    let launched = guardian.launch(id, (launch, origin), ends, recorder).await;
+    let NewProcess {
+        guardian,
+        id,
+        origin,
+    } = process;
+    let launched = guardian.launch(id, origin, launch, ends, recorder).await;
     let pipes = Pipes {
         stdin,
         stdout,
@@ -223,7 +264,7 @@ struct Prepared {
     /// The user that it runs as, if that is another than stdiopool's.
     user: Option<u32>,
     files: Files,
-    /// How it is recorded, if it is.
+    /// How the worker is recorded, if it is.
     recorder: Option<Recorder>,
 }
 
@@ -372,82 +413,6 @@ fn can_mount_for(user: Option<u32>) -> bool {
         Some(_) => can_hide_from_users(),
         None => can_make_read_only(),
     }
-}
-
-/// Makes the folders of a launch, those of its user's own.
-fn make_folders(spec: &LaunchSpec, user: Option<u32>) -> Result<(), SpawnError> {
-    let is_root = nix::unistd::geteuid().is_root();
-    for folder in &spec.folders {
-        make_private(folder).map_err(SpawnError::io(format!(
-            "create folder `{}`",
-            folder.display()
-        )))?;
-        if is_root {
-            let given = folders::give(folder, user.unwrap_or(0));
-            let given = given.map_err(|error| SpawnError::Folder(error.to_string()))?;
-            if given.kept > 0 {
-                tracing::warn!(
-                    folder = %folder.display(), files = given.kept,
-                    "files that have names outside of the folder too stay whose they are: the server cannot write to them"
-                );
-            }
-        }
-    }
-    if spec.sandbox.is_some() {
-        make_launcher_folders(&spec.packages, user)?;
-    }
-    if let (Some(_), Some(sandbox)) = (user, &spec.sandbox)
-        && !can_hide_from_users()
-    {
-        // No mount leads there: the folders above have to let it pass.
-        let own = spec.folders.iter().map(PathBuf::as_path);
-        let own = own.chain([spec.packages.as_path()]);
-        for folder in own.chain(spec.secret_files.folder()) {
-            let above = folder.ancestors().skip(1);
-            let above = above.take_while(|it| sandbox.hidden.iter().any(|top| it.starts_with(top)));
-            above.for_each(let_pass);
-        }
-    }
-    Ok(())
-}
-
-/// Makes what launchers write to that a line as written runs: the folder they are in is stdiopool's. A folder that is not there
-/// when the worker starts is not shown to it, and what it wrote would go with it.
-fn make_launcher_folders(packages: &Path, user: Option<u32>) -> Result<(), SpawnError> {
-    if packages.as_os_str().is_empty() {
-        return Ok(());
-    }
-    let make = |folder: &Path| {
-        make_private(folder).map_err(SpawnError::io(format!(
-            "create folder `{}`",
-            folder.display()
-        )))
-    };
-    make(packages)?;
-    let Some(user) = user else { return Ok(()) };
-    let_pass(packages);
-    for name in LAUNCHER_FOLDERS {
-        let folder = packages.join(name);
-        make(&folder)?;
-        let given = folders::give(&folder, user);
-        given.map_err(|error| SpawnError::Folder(error.to_string()))?;
-    }
-    Ok(())
-}
-
-/// Lets everybody pass a folder, who cannot list it. What it takes and fails is told when something in it is not reached.
-fn let_pass(folder: &Path) {
-    let Ok(meta) = folder.metadata() else { return };
-    let mode = meta.permissions().mode();
-    if mode & 0o111 != 0o111 {
-        let mode = std::fs::Permissions::from_mode(mode | 0o111);
-        let _told_later = std::fs::set_permissions(folder, mode);
-    }
-}
-
-fn make_private(folder: &Path) -> io::Result<()> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true).mode(0o700).create(folder)
 }
 
 /// What pool.toml names of a launch, and its program, that a user would not come to: the key, if it is one that the

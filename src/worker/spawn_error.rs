@@ -73,7 +73,7 @@ pub enum SpawnError {
         path: PathBuf,
         /// The user.
         user: u32,
-        /// What closes it.
+        /// What closes the path to that user.
         why: Inaccessible,
     },
     /// No user is free for the process.
@@ -110,7 +110,7 @@ pub enum SpawnError {
     Io {
         /// What was tried.
         what: String,
-        /// Why it failed.
+        /// Why the step failed.
         #[source]
         error: io::Error,
     },
@@ -135,7 +135,7 @@ impl SpawnError {
     }
 }
 
-/// What became of a launch that did not come about, in words.
+/// The error of a launch that did not come about, in the words of those who have configured it.
 pub(super) fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
     let program = spec.program.clone();
     match error {
@@ -154,60 +154,7 @@ pub(super) fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
             errno: libc::E2BIG, ..
         }) => SpawnError::TooLong { program },
         LaunchError::Failed(SpawnFailure { stage, errno }) => {
-            let what = match (stage, errno) {
-                (_, libc::EAGAIN) => format!(
-                    "run `{program}`, as the limit on processes is reached (raise `ulimit -u`, TasksMax in systemd or the container's pids limit, or lower `pool.max_workers`)"
-                ),
-                (_, libc::EMFILE | libc::ENFILE) => format!(
-                    "run `{program}`, as the limit on open files is reached (raise `ulimit -n` or LimitNOFILE in systemd, or lower `pool.max_workers`)"
-                ),
-                (Stage::Init, _) => {
-                    format!("run `{program}`, as something killed the process that was to start it")
-                }
-                // The file was there a moment ago: the kernel misses what it names in `#!` or as loader.
-                (Stage::Exec, libc::ENOENT) => {
-                    format!("run `{program}` (is the interpreter in its first line installed?)")
-                }
-                (Stage::Mounts, _) => {
-                    format!("hide from `{program}` what is not its own (see `stdiopool doctor`)")
-                }
-                (Stage::Namespaces, _) => {
-                    format!("make namespaces for `{program}` (see `stdiopool doctor`)")
-                }
-                (Stage::Root, _) => {
-                    format!("show `{program}` what it needs (see `stdiopool doctor`)")
-                }
-                (Stage::Groups, _) => {
-                    format!("put `{program}` into its control group")
-                }
-                (Stage::Network, _) => {
-                    format!("make the network of `{program}` (see `stdiopool doctor`)")
-                }
-                (Stage::Recording, libc::EBUSY) => {
-                    format!(
-                        "record `{program}`, as something records the system calls of stdiopool already (a container that intercepts some?)"
-                    )
-                }
-                (Stage::Recording, _) => {
-                    format!("record `{program}` (see `stdiopool doctor`)")
-                }
-                (Stage::Template, _) => {
-                    format!("fork `{program}` from its template")
-                }
-                (Stage::Filter, _) => {
-                    format!("filter the system calls of `{program}` (see `stdiopool doctor`)")
-                }
-                (Stage::Identity, _) => {
-                    format!(
-                        "give `{program}` a user and domain of its own (see `stdiopool doctor`)"
-                    )
-                }
-                (Stage::Folder, _) => {
-                    format!("run `{program}` in `{}`", spec.cwd.display())
-                }
-                (Stage::Exec, _) => format!("run `{program}`"),
-                (Stage::Launch, _) => format!("hand `{program}` to the guardian"),
-            };
+            let what = attempted(stage, errno, spec);
             SpawnError::io(what)(io::Error::from_raw_os_error(errno))
         }
         LaunchError::Unreached | LaunchError::Lost => {
@@ -216,5 +163,62 @@ pub(super) fn explain(error: LaunchError, spec: &LaunchSpec) -> SpawnError {
         LaunchError::Late(limit) => SpawnError::Late { program, limit },
         LaunchError::Guardian(text) => SpawnError::Guardian(text),
         LaunchError::Io(error) => SpawnError::io("pass on the launch data")(error),
+    }
+}
+
+/// What failed with that error at that stage, in words that go behind "cannot", and what to do about it.
+fn attempted(stage: Stage, errno: i32, spec: &LaunchSpec) -> String {
+    let program = &spec.program;
+    match (stage, errno) {
+        (_, libc::EAGAIN) => format!(
+            "run `{program}`, as the limit on processes is reached (raise `ulimit -u`, TasksMax in systemd or the container's pids limit, or lower `pool.max_workers`)"
+        ),
+        (_, libc::EMFILE | libc::ENFILE) => format!(
+            "run `{program}`, as the limit on open files is reached (raise `ulimit -n` or LimitNOFILE in systemd, or lower `pool.max_workers`)"
+        ),
+        (Stage::Init, _) => {
+            format!("run `{program}`, as something killed the process that was to start it")
+        }
+        // The file was there a moment ago: the kernel misses what it names in `#!` or as loader.
+        (Stage::Exec, libc::ENOENT) => {
+            format!("run `{program}` (is the interpreter in its first line installed?)")
+        }
+        (Stage::Mounts, _) => {
+            format!("hide from `{program}` what is not its own (see `stdiopool doctor`)")
+        }
+        (Stage::Namespaces, _) => {
+            format!("make namespaces for `{program}` (see `stdiopool doctor`)")
+        }
+        (Stage::Root, _) => {
+            format!("show `{program}` what it needs (see `stdiopool doctor`)")
+        }
+        (Stage::Groups, _) => {
+            format!("put `{program}` into its control group")
+        }
+        (Stage::Network, _) => {
+            format!("make the network of `{program}` (see `stdiopool doctor`)")
+        }
+        (Stage::Recording, libc::EBUSY) => {
+            format!(
+                "record `{program}`, as something records the system calls of stdiopool already (a container that intercepts some?)"
+            )
+        }
+        (Stage::Recording, _) => {
+            format!("record `{program}` (see `stdiopool doctor`)")
+        }
+        (Stage::Template, _) => {
+            format!("fork `{program}` from its template")
+        }
+        (Stage::Filter, _) => {
+            format!("filter the system calls of `{program}` (see `stdiopool doctor`)")
+        }
+        (Stage::Identity, _) => {
+            format!("give `{program}` a user and domain of its own (see `stdiopool doctor`)")
+        }
+        (Stage::Folder, _) => {
+            format!("run `{program}` in `{}`", spec.cwd.display())
+        }
+        (Stage::Exec, _) => format!("run `{program}`"),
+        (Stage::Launch, _) => format!("hand `{program}` to the guardian"),
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct Shared {
     pub(super) gone: watch::Sender<Option<Exit>>,
     pub(super) processes: watch::Receiver<ProcessState>,
     pub(super) asks: Asks,
-    /// What keeps its limits, where it has some.
+    /// The control group that keeps the worker's limits, where it has some.
     pub(super) group: Option<Group>,
     /// The worker was started when its folders took more than they may: its files do not grow.
     pub(super) began_full: bool,

@@ -121,11 +121,11 @@ pub(super) fn shows(root: &Root, path: &Path) -> bool {
 /// What a worker with that root has of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Sight {
-    /// It does not see what is there.
+    /// The worker does not see what is there.
     Nothing,
-    /// It reads what is there.
+    /// The worker reads what is there.
     Readable,
-    /// It also writes there.
+    /// The worker reads what is there, and writes there.
     Writable,
 }
 

@@ -42,7 +42,7 @@ pub struct Items {
     pub items: Vec<(String, String)>,
     /// Where the next page begins.
     pub next: Option<String>,
-    /// How many items are left out because they have no name.
+    /// Number of items of the page that are left out because they have no name.
     pub unnamed: usize,
     /// What the server says of the next page, if that is no place where one could begin.
     pub odd_cursor: Option<String>,
@@ -83,7 +83,7 @@ pub fn items(listing: Listing, page: &str, alias: &Alias) -> Result<Items, NotAP
     }
     match page.get("nextCursor").map(serde_json::from_str::<Value>) {
         None | Some(Ok(Value::Null)) => {}
-        // Some servers end their lists so.
+        // Some servers end their lists with an empty cursor.
         Some(Ok(Value::String(cursor))) if cursor.is_empty() => {}
         Some(Ok(Value::String(cursor))) => found.next = Some(cursor),
         Some(other) => {

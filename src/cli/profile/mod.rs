@@ -25,7 +25,9 @@ use super::mcp::McpClient;
 use super::output::{self, Output};
 use crate::config::{self, Config};
 use crate::counted::counted;
-use crate::daemon::{self, Options, Profiling, Source, accounts_of_profile, config_of_profile};
+use crate::daemon::{
+    self, Options, ProfiledServer, Profiling, Source, accounts_of_profile, config_of_profile,
+};
 use crate::ids::{ServerName, TenantId};
 use crate::profile::{HostsFile, Proposal, Record, Recorded, as_json, as_text};
 use crate::protocol::Reason;
@@ -133,15 +135,20 @@ impl ProfileArgs {
             .map_err(|why| miette!("servers cannot be recorded on this host: {why}"))?;
         let slot = ProfileSlot::take(&config.state.dir, range.as_ref())
             .map_err(|error| miette!("{error}"))?;
-        let place = (&slot, &accounts);
-        let served = (self.http, self.timeout);
-        let profiled = config_of_profile(&config, &name, &tenant, place, served)
+        let profiled = ProfiledServer {
+            name: &name,
+            tenant: &tenant,
+            slot: &slot,
+            accounts: &accounts,
+            listen: self.http,
+            timeout: self.timeout,
+        };
+        let profiled = config_of_profile(&config, &profiled)
             .map_err(|error| miette!("no random numbers: {error}"))?;
-        let (driven, recorded) = self.record((profiled, accounts), &tenant, calls).await?;
+        let (driven, recorded) = self.record(profiled, accounts, &tenant, calls).await?;
         let user = slot.users().map(|users| *users.start());
         drop(slot);
-        self.print(&name, (&tenant, user), &driven, &recorded)
-            .await?;
+        self.print(&name, &tenant, user, &driven, &recorded).await?;
         match driven.failed.len() {
             0 => Ok(()),
             count => Err(miette!(
@@ -176,7 +183,8 @@ impl ProfileArgs {
     /// Serves that config, makes the calls, and ends it.
     async fn record(
         &self,
-        (config, accounts): (Config, AccountRows),
+        config: Config,
+        accounts: AccountRows,
         tenant: &TenantId,
         calls: Vec<Call>,
     ) -> Result<(Driven, Recorded), miette::Report> {
@@ -281,7 +289,8 @@ impl ProfileArgs {
     async fn print(
         &self,
         name: &ServerName,
-        (tenant, user): (&TenantId, Option<u32>),
+        tenant: &TenantId,
+        user: Option<u32>,
         driven: &Driven,
         recorded: &Recorded,
     ) -> Result<(), miette::Report> {

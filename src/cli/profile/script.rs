@@ -47,7 +47,7 @@ pub(super) enum ScriptError {
         "line {line}: it is neither {{\"tool\": NAME, \"arguments\": {{…}}}} nor {{\"method\": NAME, \"params\": {{…}}}}: {why}"
     )]
     Line {
-        /// Which line, from one on.
+        /// Number of the line, from 1.
         line: usize,
         /// What the reader says.
         why: serde_json::Error,

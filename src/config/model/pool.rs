@@ -63,7 +63,7 @@ pub struct SandboxUsers {
     pub uids: Option<RangeInclusive<u32>>,
     /// Whether the numbers are written in the file.
     pub is_given: bool,
-    /// Those of installs, where they are not of that range: while a server is profiled, which has few.
+    /// Users of installs, where they are not of that range: while a server is profiled, which has few.
     pub of_installs: Option<RangeInclusive<u32>>,
 }
 

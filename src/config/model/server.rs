@@ -40,7 +40,7 @@ pub struct Server {
     pub min_idle: usize,
     /// How the server's command is started.
     pub launch: LaunchMode,
-    /// Whether its starts may be forked from a template.
+    /// Whether starts of the server may be forked from a template.
     pub prime: Prime,
     /// Whether what the server's package was resolved to is kept in pool.lock.
     pub pin: bool,
@@ -163,7 +163,7 @@ pub enum LaunchMode {
 /// Whether starts of a server's package may be forked from a template that has imported its libraries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Prime {
-    /// Where they are as an ordinary start would be.
+    /// Starts are forked where the process becomes what an ordinary start would make it.
     Auto,
     /// Never.
     Off,

@@ -114,68 +114,27 @@ async fn send(
     let mut settled = VecDeque::new();
     let mut has_requests = false;
     for item in messages {
-        let BatchItem {
-            message,
-            envelope,
-            config,
-        } = item;
-        let envelope = &envelope;
-        match envelope.kind() {
-            Kind::Notification => gateway.notification(session, envelope),
+        match item.envelope.kind() {
+            Kind::Notification => gateway.notification(session, &item.envelope),
             Kind::Response => {
-                if let Err(failure) = gateway.answer(session, envelope) {
-                    // Its id is one of the server's, not of a request of the client.
+                if let Err(failure) = gateway.answer(session, &item.envelope) {
+                    // The answer's id is one of the server's, not of a request of the client.
                     let id = "null".into();
                     settled.push_back(OutboundMessage::Failed { id, failure });
                 }
             }
             Kind::Request => {
                 has_requests = true;
-                context.asks(envelope);
-                if let Some(answer) = answered_here(envelope) {
-                    let (at, is_error) = (Instant::now(), false);
-                    settled.push_back(OutboundMessage::Answer {
-                        message: answer,
-                        at,
-                        is_error,
-                    });
-                    continue;
-                }
-                let id = || envelope.id.map_or("null", |id| id.get()).into();
-                match config {
-                    Ok(config) => response_stream.set_config(config),
-                    Err(failure) => {
-                        settled.push_back(OutboundMessage::Failed { id: id(), failure });
-                        continue;
-                    }
-                }
-                let sent = gateway.request(session, message, envelope, &mut response_stream);
-                if let Err(failure) = sent.await {
-                    settled.push_back(OutboundMessage::Failed { id: id(), failure });
-                }
+                context.asks(&item.envelope);
+                settled.extend(request(inbound, session, item, &mut response_stream).await);
             }
         }
     }
     if !has_requests && settled.is_empty() {
         return reply::empty(StatusCode::ACCEPTED);
     }
-    loop {
-        match response_stream.next_within(FIRST_WORDS).await {
-            Some(Next::OutboundMessage(outbound @ OutboundMessage::Message(_))) => {
-                settled.push_back(outbound);
-                break;
-            }
-            Some(Next::OutboundMessage(outbound)) => settled.push_back(outbound),
-            Some(Next::Done) => return array(inbound, settled, context, &response_stream),
-            Some(Next::TimedOut { limit, unanswered }) => {
-                settled.extend(unanswered.into_iter().map(|id| {
-                    let failure = limit.failure();
-                    OutboundMessage::Failed { id, failure }
-                }));
-                return array(inbound, settled, context, &response_stream);
-            }
-            None => break,
-        }
+    if is_settled(&mut response_stream, &mut settled).await {
+        return array(inbound, settled, context, &response_stream);
     }
     let parked = &inbound.front.parked;
     let begun = ReplyBegun {
@@ -189,6 +148,67 @@ async fn send(
         session,
         parked,
     ))
+}
+
+/// Sends a request of a batch; returns its answer where that needs no worker, or why it was not sent.
+async fn request(
+    inbound: &Inbound<'_>,
+    session: &Arc<Session>,
+    item: BatchItem<'_>,
+    response_stream: &mut ResponseStream,
+) -> Option<OutboundMessage> {
+    let BatchItem {
+        message,
+        envelope,
+        config,
+    } = item;
+    if let Some(message) = answered_here(&envelope) {
+        return Some(OutboundMessage::Answer {
+            message,
+            at: Instant::now(),
+            is_error: false,
+        });
+    }
+    let sent = match config {
+        Ok(config) => {
+            response_stream.set_config(config);
+            let gateway = &inbound.front.gateway;
+            let sent = gateway.request(session, message, &envelope, response_stream);
+            sent.await
+        }
+        Err(failure) => Err(failure),
+    };
+    let failure = sent.err()?;
+    let id = envelope.id.map_or("null", |id| id.get()).into();
+    Some(OutboundMessage::Failed { id, failure })
+}
+
+/// Collects the answers of a batch; false once anything else comes, or nothing for as long as first words may take: the rest is
+/// told as a stream then.
+async fn is_settled(
+    response_stream: &mut ResponseStream,
+    settled: &mut VecDeque<OutboundMessage>,
+) -> bool {
+    loop {
+        match response_stream.next_within(FIRST_WORDS).await {
+            Some(Next::OutboundMessage(outbound)) => {
+                let is_answer = !matches!(outbound, OutboundMessage::Message(_));
+                settled.push_back(outbound);
+                if !is_answer {
+                    return false;
+                }
+            }
+            Some(Next::Done) => return true,
+            Some(Next::TimedOut { limit, unanswered }) => {
+                settled.extend(unanswered.into_iter().map(|id| {
+                    let failure = limit.failure();
+                    OutboundMessage::Failed { id, failure }
+                }));
+                return true;
+            }
+            None => return false,
+        }
+    }
 }
 
 /// A batch's answers as one JSON array.

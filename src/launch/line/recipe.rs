@@ -100,7 +100,7 @@ pub enum Entry {
 pub struct PackageRun {
     /// What is installed.
     pub recipe: Recipe,
-    /// What of it is run.
+    /// The program of the package that is run.
     pub entry: Entry,
     /// The arguments that the program gets, by their positions, ascending.
     pub tail: Vec<usize>,

@@ -44,7 +44,7 @@ pub enum CommandError {
     TooLong {
         /// The command, as of [`CommandError::Ended`].
         command: String,
-        /// How long it had.
+        /// How long the command might take.
         timeout: Duration,
     },
     /// The command failed, and the system has refused it something that it might have had without a sandbox.
@@ -52,15 +52,15 @@ pub enum CommandError {
         "{failed} (installs run in a sandbox: they write to the package's own folder, HOME and TMPDIR, and see nothing of the state folder; docs/sandbox.md#installs)"
     )]
     Denied {
-        /// How it failed.
+        /// How the command failed.
         failed: Box<CommandError>,
     },
     /// The command failed at a limit of installs.
     #[error("{failed}: {limit}")]
     Limited {
-        /// How it failed.
+        /// How the command failed.
         failed: Box<CommandError>,
-        /// What it had too much of.
+        /// What the command had too much of.
         limit: String,
     },
     /// The command was asked something, and said nothing.

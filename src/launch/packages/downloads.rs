@@ -29,7 +29,7 @@ pub struct Downloaded {
     pub variable: String,
     /// The folder, from the entry's.
     pub folder: PathBuf,
-    /// What is in it.
+    /// Names of what is in the folder.
     pub items: Vec<String>,
     /// How much that is, in bytes.
     pub bytes: u64,
@@ -45,10 +45,10 @@ impl fmt::Display for Downloaded {
 /// The files that an install has left beside its packages.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub struct Left {
-    /// Where workers find it.
+    /// Downloads that workers find by a variable.
     #[serde(default)]
     pub downloaded: Vec<Downloaded>,
-    /// In its HOME, where they do not: paths from there.
+    /// Files in the HOME of the install, where workers do not find them: paths from there.
     #[serde(default)]
     pub in_home: Vec<String>,
 }

@@ -18,7 +18,7 @@ const MAX_OUTPUT: usize = 64 * 1024;
 /// How much of a failed command's stderr is kept, in bytes: its beginning, where the reason is. Advice follows, npm's usage text
 /// first of all.
 const MAX_COMPLAINT: usize = 16 * 1024;
-/// How much of it is quoted, in bytes.
+/// How much of a failed command's stderr is quoted in its error, in bytes.
 const QUOTED: usize = 1024;
 
 /// Where and how commands run.

@@ -33,7 +33,7 @@ const COMPILE_CACHE_SINCE: (u32, u32) = (22, 1);
 pub struct Request {
     /// What is installed.
     pub recipe: Recipe,
-    /// What of it is run.
+    /// The program of the package that is run.
     pub entry: Entry,
     /// The environment of npm and uv: nothing of a tenant's.
     pub env: Arc<BTreeMap<String, String>>,
@@ -125,7 +125,7 @@ pub struct Installation {
     pub program: PathBuf,
     /// Folder of the program and its like; npx and uvx put that first on the PATH.
     pub bin: PathBuf,
-    /// Whether its node keeps compiled code where `NODE_COMPILE_CACHE` says.
+    /// Whether the program's node keeps compiled code where `NODE_COMPILE_CACHE` says.
     pub has_compile_cache: bool,
     /// When that version was found to be the one to use.
     pub checked: SystemTime,
@@ -140,7 +140,7 @@ pub struct Installation {
 pub struct Outcome {
     /// What there is now.
     pub installation: Installation,
-    /// Whether anything had to be installed for it.
+    /// Whether anything had to be installed for the request.
     pub is_new: bool,
 }
 

@@ -80,7 +80,7 @@ pub enum InstallError {
     NoJson {
         /// The file.
         what: String,
-        /// What is wrong in it.
+        /// What is wrong in the file.
         source: serde_json::Error,
     },
     /// A command did not leave what it is run for.
@@ -99,7 +99,7 @@ pub enum InstallError {
     /// The list of the files cannot be written.
     #[error("its list of files cannot be written: {0}")]
     ListNotWritten(#[source] io::Error),
-    /// What install scripts leave cannot be put where it is kept.
+    /// The files that install scripts have left cannot be put where such files are kept.
     #[error("what its scripts leave cannot be kept: {0}")]
     NotKept(#[source] io::Error),
     /// A folder cannot be given to the user of an install, or taken back.

@@ -47,7 +47,7 @@ pub enum State {
     Installing {
         /// Since when.
         since: Instant,
-        /// How far it is.
+        /// The stage of the install.
         stage: Stage,
     },
     /// The package is installed.
@@ -77,7 +77,7 @@ pub enum InstallEvent {
         is_new: bool,
         /// The version that is replaced by it, if another was in use.
         before: Option<Arc<Installed>>,
-        /// How long it took.
+        /// How long the install took.
         took: Duration,
     },
     /// The package cannot be installed.
@@ -142,12 +142,12 @@ impl Slot {
         }
     }
 
-    /// Why it cannot be installed, for whoever calls its server: with what to do, and without credentials.
+    /// Why the package cannot be installed, for whoever calls its server: with what to do, and without credentials.
     pub fn refusal(&self, why: &str) -> String {
         refusal(&self.name(), self.server.as_str(), why, &self.request.env)
     }
 
-    /// What npm or uv said of it, without credentials.
+    /// A text of npm's or uv's about the package, without credentials.
     pub fn masked(&self, why: &str) -> String {
         masked(why, &self.request.env)
     }
@@ -186,9 +186,9 @@ impl Slot {
 pub struct Installer {
     cache: Cache,
     views: Views,
-    /// What entries were when they were compared.
+    /// Seals of the entries that have been compared with their manifests.
     seals: Seals,
-    /// Some worker may write to entries.
+    /// Whether some worker may write to entries.
     is_within_reach: AtomicBool,
     pins: Option<Pins>,
     slots: Mutex<FxHashMap<(String, Entry), Arc<Slot>>>,

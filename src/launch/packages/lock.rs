@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -26,8 +27,27 @@ impl Cache {
     /// # Cancel-Safety
     /// Cancel-safe.
     pub(super) async fn lock(&self, name: &str) -> Result<Flock<File>, CacheError> {
-        let path = self.root.join("locks").join(name);
-        let mut file = OpenOptions::new()
+        let since = tokio::time::Instant::now();
+        loop {
+            if let Some(lock) = self.try_lock(name)? {
+                return Ok(lock);
+            }
+            if since.elapsed() > LOCK_TIMEOUT {
+                let held = io::Error::from(io::ErrorKind::WouldBlock);
+                let what = "another process holds a lock for too long";
+                return Err(failed(&self.lock_file(name), what)(held));
+            }
+            tokio::time::sleep(LOCK_PERIOD).await;
+        }
+    }
+
+    /// Holds the lock of that name, unless somebody else does; given up as by [`lock`](Self::lock).
+    ///
+    /// # Errors
+    /// [`CacheError`] when the system refuses.
+    pub(super) fn try_lock(&self, name: &str) -> Result<Option<Flock<File>>, CacheError> {
+        let path = self.lock_file(name);
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
@@ -35,21 +55,15 @@ impl Cache {
             .mode(0o600)
             .open(&path)
             .map_err(failed(&path, "open a lock"))?;
-        let since = tokio::time::Instant::now();
-        loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((same, Errno::EWOULDBLOCK)) => file = same,
-                Err((_, errno)) => return Err(failed(&path, "lock")(errno.into())),
-            }
-            if since.elapsed() > LOCK_TIMEOUT {
-                let held = io::Error::from(io::ErrorKind::WouldBlock);
-                return Err(failed(&path, "another process holds a lock for too long")(
-                    held,
-                ));
-            }
-            tokio::time::sleep(LOCK_PERIOD).await;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_, errno)) => Err(failed(&path, "lock")(errno.into())),
         }
+    }
+
+    fn lock_file(&self, name: &str) -> PathBuf {
+        self.root.join("locks").join(name)
     }
 }
 

@@ -78,7 +78,7 @@ pub enum ManifestError {
     Differs {
         /// How many.
         count: usize,
-        /// Some of them.
+        /// Names of some of these files.
         named: String,
     },
 }
@@ -211,8 +211,8 @@ pub(super) fn write_anew(path: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)
 }
 
-/// Whether one thing is as it was listed. Read permissions are no part of that: entries are opened to workers' users when
-/// they are finished.
+/// Whether a file or folder is as it was listed. Read permissions are no part of that: entries are opened to workers' users
+/// when they are finished.
 fn is_same(now: &Item, listed: &Item) -> bool {
     let as_program = |item: &Item| match item.clone() {
         Item::File { size, mode, sha256 } => Item::File {

@@ -145,7 +145,7 @@ async fn newest(
 pub(super) enum Run {
     /// Nothing, whatever they want.
     Nothing,
-    /// Their install scripts, as far as these may.
+    /// Install scripts of the packages, as far as they are allowed.
     Scripts,
 }
 

@@ -5,15 +5,15 @@
 //! into, which is theirs meanwhile and stdiopool's again before anything in it is looked at.
 
 use std::collections::BTreeMap;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use super::cache::{Cache, CacheError, failed};
 use super::helper::Helper;
@@ -178,16 +178,8 @@ async fn free_user(
     let since = tokio::time::Instant::now();
     loop {
         for user in users.clone() {
-            let path = cache.root().join("locks").join(format!("user-{user}"));
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(failed(&path, "open a lock"))?;
             // What a cancelled install has started may be ending still.
-            if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            if let Some(lock) = cache.try_lock(&format!("user-{user}"))?
                 && !has_processes(user)
             {
                 return Ok((user, lock));

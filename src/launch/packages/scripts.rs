@@ -57,7 +57,7 @@ impl Unscripted {
         )
     }
 
-    /// How they are allowed, for a server of that name.
+    /// How the scripts are allowed, for a server of that name.
     pub fn remedy(&self, server: &str) -> String {
         format!(
             "if you trust them, set {ALLOWS} = \"{}\" in `servers.{server}.env`",
@@ -162,7 +162,7 @@ impl Scripts {
         !matches!(self, Self::None(_))
     }
 
-    /// What `npm ci` is told of it.
+    /// The flag of `npm ci` that says which scripts run.
     pub(super) fn flag(&self) -> Option<&'static str> {
         match self {
             Self::AllByFlag => Some("--dangerously-allow-all-scripts"),

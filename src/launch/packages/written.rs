@@ -50,7 +50,7 @@ pub struct Change {
     pub to: String,
     /// How many there are.
     pub files: usize,
-    /// Some of them, by their paths in the install.
+    /// Paths of some of the files in the install.
     pub named: Vec<String>,
     /// Where the files are now.
     pub kept: PathBuf,

@@ -20,5 +20,5 @@ mod report;
 mod templates;
 
 pub use obstacle::{NativeVariable, Obstacle, locale_of, obstacle};
-pub use report::Report;
+pub use report::{NoTemplate, Report};
 pub use templates::{Barred, MAX_TEMPLATES, Phase, TemplateKey, TemplateView, Templates, UNUSED};

@@ -42,13 +42,13 @@ pub enum Obstacle {
     /// The host does not allow what it takes.
     #[error("{0}")]
     Host(&'static str),
-    /// It is no console script of a virtual environment.
+    /// The program is no console script of a virtual environment.
     #[error("it is no program of a Python package")]
     NoPython,
-    /// Its sandbox cannot be given to a process that was forked from a template.
+    /// The sandbox of the launch cannot be given to a process that was forked from a template.
     #[error("{0}")]
     Sandbox(&'static str),
-    /// Its environment decides how the interpreter starts.
+    /// The environment of the launch decides how the interpreter starts.
     #[error("its variable `{}` decides how Python or a native library starts", .0.0)]
     Variable(NativeVariable),
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
-    /// Why it is no template; it ends then.
+    /// Why the process is no template; it ends then.
     pub error: Option<String>,
     /// Modules that it has imported.
     pub modules: Vec<String>,
@@ -23,19 +23,36 @@ pub struct Report {
     pub took_ms: u64,
 }
 
+/// Why a process became no template.
+#[derive(Debug, thiserror::Error)]
+pub enum NoTemplate {
+    /// The line of its stdout is no report.
+    #[error("it said what is no report: {0}")]
+    Unreadable(#[from] serde_json::Error),
+    /// The process says itself why it is none.
+    #[error("{0}")]
+    Said(String),
+    /// Nothing of the package can be imported before a worker is there.
+    #[error("no module of it can be imported ahead")]
+    NoModules,
+    /// The process ended before its imports were done.
+    #[error("it ended before it was ready")]
+    Ended,
+    /// The imports took longer than a template may need.
+    #[error("its imports take too long")]
+    TooSlow,
+}
+
 impl Report {
     /// Reads the line.
     ///
     /// # Errors
-    /// In words, when it is none.
-    pub fn read(line: &[u8]) -> Result<Self, String> {
-        let report: Self = serde_json::from_slice(line)
-            .map_err(|error| format!("it said what is no report: {error}"))?;
+    /// The line is no report, or says that its process is no template.
+    pub fn read(line: &[u8]) -> Result<Self, NoTemplate> {
+        let report: Self = serde_json::from_slice(line)?;
         match report.error {
-            Some(why) => Err(why),
-            None if report.modules.is_empty() => {
-                Err("no module of it can be imported ahead".to_owned())
-            }
+            Some(why) => Err(NoTemplate::Said(why)),
+            None if report.modules.is_empty() => Err(NoTemplate::NoModules),
             None => Ok(report),
         }
     }

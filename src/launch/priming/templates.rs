@@ -26,11 +26,11 @@ pub struct TemplateKey {
 /// What a template does.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// It imports.
+    /// The template imports.
     Starting,
-    /// It forks.
+    /// The template forks workers.
     Ready,
-    /// It was told to end.
+    /// The template was told to end.
     Stopping,
 }
 
@@ -52,11 +52,11 @@ pub struct Barred {
 /// A template as others see it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TemplateView {
-    /// What it is of.
+    /// The package version that the template is of.
     pub key: TemplateKey,
     /// Its process.
     pub worker: WorkerId,
-    /// What it does.
+    /// What the template does.
     pub phase: Phase,
 }
 

@@ -157,7 +157,7 @@ impl Policy {
     }
 
     /// Makes room in a full queue at the cost of the tenant that waits with most for its weight,
-    /// so that one tenant's flood does not shut the others out. That tenant's newest ticket goes.
+    /// so that one tenant's flood does not shut the others out: the newest ticket of that tenant is refused.
     fn displace(&mut self, now: Instant, newcomer: &KeyFacts, out: &mut Vec<Action>) -> bool {
         let own = self
             .tenants
@@ -379,7 +379,7 @@ impl Policy {
         })
     }
 
-    /// Which of the pool's own limits is reached: memory, starts at once, or workers.
+    /// The limit of the pool's own that is reached: memory, starts at once, or workers.
     fn why_not_of_host(&self, server: &ServerName, tenant: &TenantId) -> Refusal {
         let (limits, waited) = (&self.limits, self.limits.queue_timeout);
         let has_place = self.workers.len() < limits.max_workers;

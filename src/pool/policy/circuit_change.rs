@@ -22,7 +22,7 @@ pub enum CircuitTransition {
     /// Starts have failed: so many configurations of a tenant, tenants of a server, or starts in a row of one
     /// configuration.
     Opens {
-        /// How many of them fail.
+        /// Number of these configurations, tenants or starts.
         failing: usize,
         /// Until the next start is tried.
         retry_in: Duration,

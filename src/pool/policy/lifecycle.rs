@@ -165,7 +165,7 @@ impl Policy {
                 key,
                 worker: id,
             };
-            // Who has come since it was out of use waits for the next one, which could not start before.
+            // Tickets that have come since the worker was out of use wait for the next one, which could not start before.
             let is_told_now = stopped.is_none();
             self.crashed_early(now, crashed, &facts, is_told_now, out);
         }

@@ -44,7 +44,7 @@ flaws! {
     Batch = "batch", "is an array of messages";
     /// Written over several lines, as for people.
     Lines = "lines", "goes over several lines";
-    /// Both `result` and `error`.
+    /// The response has both `result` and `error`.
     ResultAndError = "result_and_error", "has both a `result` and an `error`";
     /// A `result` that is no object.
     Result = "result", "has a `result` that is no object";

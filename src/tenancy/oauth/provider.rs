@@ -8,6 +8,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::super::bounded::{BodyError, read_up_to};
 use super::super::cause::innermost;
 use super::super::secret_error::SecretError;
 use super::super::secrets::Secrets;
@@ -129,15 +130,13 @@ impl Provider {
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let mut answer = request.send().await.map_err(told)?;
+        let answer = request.send().await.map_err(told)?;
         let status = answer.status();
-        let mut bytes = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(told)? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > MAX_LEN {
-                return Err(answered(format!("with more than {MAX_LEN} bytes")));
-            }
-        }
+        let read = read_up_to(MAX_LEN, answer).await;
+        let bytes = read.map_err(|error| match error {
+            BodyError::Transport(error) => told(error),
+            BodyError::TooLong => answered(format!("with more than {MAX_LEN} bytes")),
+        })?;
         let text = String::from_utf8(bytes);
         let text = text.map_err(|_| answered(format!("{status} with no text")))?;
         Ok((status, text.into()))

@@ -21,7 +21,7 @@ use crate::upstream::outbox::Outbox;
 use crate::upstream::response::error_response;
 use crate::worker::SendError;
 
-/// How long a shared worker may take to answer a call that was cancelled. It need not answer at
+/// How long a shared worker may take to answer a call that was cancelled. A server need not answer such a call at
 /// all (basic/utilities/cancellation), so the slot is given back soon.
 const CANCEL_GRACE: Duration = Duration::from_secs(2);
 /// How long a worker may take that may ask its client: it serves no other session before it answered,

@@ -21,7 +21,7 @@ use crate::upstream::outbound_message::{Pushed, Topic};
 enum Deferred {
     Answer(PendingCall, Bytes, bool),
     Release(PendingCall),
-    /// Its tenant has no room for what the call has to keep.
+    /// The call's tenant has no room for what the call has to keep.
     NoRoom(Box<PendingCall>, Full),
     Broadcast(Bytes),
     /// For those who know the sessions.
@@ -359,7 +359,7 @@ fn charge_kept(state: &mut State, id: CallId, deferred: &mut SmallVec<[Deferred;
     let Some(Err(full)) = charge.map(|charge| charge.resize(bytes)) else {
         return;
     };
-    // Its questions are not asked: the actions that follow find no such call.
+    // The questions of the call are not asked: the actions that follow find no such call.
     let mut released = vec![];
     state.mux.fail(id, &mut released);
     if let Some(pending) = state.pending_calls.remove(&id) {

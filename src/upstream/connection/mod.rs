@@ -173,7 +173,7 @@ struct PendingCall {
     arrived: Option<Instant>,
     /// When the worker was sent it.
     sent: Instant,
-    /// What is charged for what its later rounds need, of a call that may have some.
+    /// The charge for what later rounds of the call need, if it may have some.
     kept: Option<Charge>,
 }
 

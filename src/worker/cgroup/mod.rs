@@ -29,7 +29,7 @@ static MAKING: Mutex<()> = Mutex::new(());
 /// The control group of one worker; goes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// One in each hierarchy.
+    /// The group's folder in each hierarchy.
     folders: Vec<PathBuf>,
     pids: Option<PathBuf>,
     memory: Option<PathBuf>,
@@ -129,7 +129,7 @@ impl Group {
         folders.map(|folder| folder.join("cgroup.procs")).collect()
     }
 
-    /// How often its limits were reached so far.
+    /// How often limits of the group were reached so far.
     pub(crate) fn breaches(&self) -> Breaches {
         let events = |folder: &Option<PathBuf>, files: [&str; 2], key: &str| {
             let folder = folder.as_ref()?;

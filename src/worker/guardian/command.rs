@@ -16,13 +16,13 @@ use super::mounts::{self, Mount, Mounts};
 pub(crate) struct CommandWalls<'a> {
     /// Files of control groups by which it enters them.
     pub(crate) groups: &'a [PathBuf],
-    /// What it sees of the file system otherwise, what is above first.
+    /// What the command sees of the file system otherwise than the host, what is above first.
     pub(crate) mounts: Vec<Mount>,
     /// The user that it becomes, and how many processes and threads that one may have.
     pub(crate) user: Option<(u32, u64)>,
-    /// Where it may write, as far as the kernel has Landlock.
+    /// Files and folders that the command may write to, as far as the kernel has Landlock.
     pub(crate) writable: Vec<PathBuf>,
-    /// Its working directory.
+    /// The command's working directory.
     pub(crate) dir: Option<&'a Path>,
 }
 

@@ -24,7 +24,7 @@ use crate::worker::ExitStatusKind;
 
 /// How long a new guardian may take to say that it runs.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the exec of a program may take. It reads the program's file, so it can hang where that is on a file system
+/// How long the exec of a program may take: the kernel reads the program's file, and hangs where that is on a file system
 /// that does not answer.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a template may take to fork a worker; then the worker is started otherwise.
@@ -207,7 +207,8 @@ impl Connection {
     pub(super) async fn launch(
         &self,
         id: u64,
-        (namespaces, origin): (Namespaces, ForkedFrom),
+        namespaces: Namespaces,
+        origin: ForkedFrom,
         fds: &[RawFd],
     ) -> Result<Started, LaunchError> {
         let (started, mut start) = oneshot::channel();

@@ -95,7 +95,8 @@ impl Guardian {
     pub(crate) async fn launch(
         &self,
         id: WorkerId,
-        (launch, origin): (&Launch, ForkedFrom),
+        origin: ForkedFrom,
+        launch: &Launch,
         fds: [OwnedFd; 3],
         recorder: Option<TakesQueue>,
     ) -> Result<Launched, LaunchError> {
@@ -114,12 +115,11 @@ impl Guardian {
         let raw: Vec<_> = fds.map(AsRawFd::as_raw_fd).collect();
         let connection = self.live_connection().await?;
         let namespaces = launch.namespaces();
-        let place = (namespaces, origin);
-        let (connection, started) = match connection.launch(id.0, place, &raw).await {
+        let (connection, started) = match connection.launch(id.0, namespaces, origin, &raw).await {
             // The guardian was killed and its reader has not noticed yet; nothing was started.
             Err(LaunchError::Unreached) => {
                 let connection = self.live_connection().await?;
-                let started = connection.launch(id.0, place, &raw).await;
+                let started = connection.launch(id.0, namespaces, origin, &raw).await;
                 (connection, started?)
             }
             started => (connection, started?),

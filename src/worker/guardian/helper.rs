@@ -111,7 +111,7 @@ fn help(guardian: Pid, template: u32, fds: &SpawnFds, socket: &OwnedFd) -> io::R
 /// The process that becomes the worker's leader.
 struct Leader {
     pid: u32,
-    /// Its folder in `/proc`, which is no other process's.
+    /// The leader's folder in `/proc`, which is no other process's.
     folder: File,
 }
 

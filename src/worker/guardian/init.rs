@@ -32,7 +32,7 @@ use crate::process::{close_all_but, end_descendants, open_pidfd};
 
 /// Sent by the kernel when the guardian dies; blocked, and waited for together with the ends of children.
 const PARENT_DIED: Signal = Signal::SIGUSR1;
-/// How long it tries to kill what it has once the guardian is dead.
+/// How long an init process tries to kill what it has once the guardian is dead.
 const END_LIMIT: Duration = Duration::from_secs(60);
 
 /// The reports of an init process, once each, in this order.
@@ -162,7 +162,8 @@ impl Origin {
 /// # Errors
 /// When it cannot be forked.
 pub(super) fn start(
-    (id, namespaces): (u64, Namespaces),
+    id: u64,
+    namespaces: Namespaces,
     fds: SpawnFds,
     pipe: BorrowedFd<'_>,
 ) -> Result<u32, SpawnFailure> {
@@ -250,7 +251,8 @@ fn begin(fds: SpawnFds, pipe: RawFd, origin: &Origin) -> Result<Leader, SpawnFai
     let failed = |error: io::Error| failure(Stage::Exec, &error);
     set_up(origin).map_err(failed)?;
     if origin.namespaces.user {
-        let mapped = namespaces::map_user(origin.user);
+        let (uid, gid) = origin.user;
+        let mapped = namespaces::map_user(uid, gid);
         mapped.map_err(|error| failure(Stage::Namespaces, &error))?;
     }
     let (mut outcome, mut report) = io::pipe().map_err(failed)?;

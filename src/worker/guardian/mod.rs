@@ -32,6 +32,7 @@
 mod command;
 mod connection;
 mod control;
+mod devices;
 mod domain;
 mod filter;
 mod handle;
@@ -66,6 +67,7 @@ pub use process::run_guardian_if_asked;
 pub use templates::{TEMPLATE_PROGRAM, can_be_primed, system_calls_of_templates};
 
 pub(crate) use command::{CommandWalls, enter_walls};
+pub(crate) use devices::{DEVICES, TERMINALS, is_in_own_dev};
 pub(crate) use filter::FAMILIES;
 #[cfg(test)]
 pub(crate) use filter::FORBIDDEN;

@@ -28,9 +28,9 @@ use crate::process::may_mount;
 pub(crate) enum Mount {
     /// An empty folder, which lets everybody pass, lies over this one, unless that is hidden already.
     Hide(OsString),
-    /// This path is seen though a folder above it is hidden. No link is followed.
+    /// The path is seen though a folder above it is hidden. No link is followed.
     Show(OsString),
-    /// This path is seen though a folder above it is hidden, and cannot be written to. Left out where it is not there.
+    /// The path is seen though a folder above it is hidden, and cannot be written to. Left out where it is not there.
     ShowReadOnly(OsString),
 }
 
@@ -39,7 +39,7 @@ pub(crate) enum Mount {
 pub(crate) struct FileContents {
     /// Where.
     pub(crate) path: OsString,
-    /// What is in it.
+    /// The text that the worker reads there.
     pub(crate) text: String,
 }
 
@@ -123,7 +123,7 @@ impl Mounts {
 
 /// Puts files with those contents over those at these paths, without links in them.
 fn write_over(files: &[(std::path::PathBuf, &str)]) -> io::Result<()> {
-    /// Where they are made: whichever is there, and has none of the paths in it.
+    /// Folders in which the files are made: the first that is there, and has none of the paths in it.
     const BASES: [&CStr; 3] = [c"/tmp", c"/run", c"/dev"];
     if files.is_empty() {
         return Ok(());
@@ -153,7 +153,7 @@ fn write_over(files: &[(std::path::PathBuf, &str)]) -> io::Result<()> {
             set_read_only(&target)?;
         }
     }
-    // Its mounts elsewhere stay.
+    // Mounts of the base elsewhere stay.
     // SAFETY: the string ends in a zero byte and lives for the call.
     match unsafe { libc::umount2(base.as_ptr(), libc::MNT_DETACH) } {
         0 => Ok(()),
@@ -241,7 +241,7 @@ pub fn can_make_read_only() -> bool {
     *CAN.get_or_init(try_mounts)
 }
 
-/// Whether it does so for workers that run as users of their own: in a user namespace these do not exist.
+/// Whether this host lets folders be hidden from workers that run as users of their own: in a user namespace these do not exist.
 pub fn can_hide_from_users() -> bool {
     may_mount() && can_make_read_only()
 }

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 /// In which namespaces an init process is made.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 pub(crate) struct Namespaces {
-    /// One of users, in which there is its own only, so that it may make the others.
+    /// A namespace of users, in which there is the process's own only, so that it may make the others.
     pub(crate) user: bool,
-    /// One of processes, of which it is the first.
+    /// A namespace of processes, of which the init process is the first.
     pub(crate) pids: bool,
 }
 
@@ -64,11 +64,11 @@ pub(super) unsafe fn fork_into(namespaces: Namespaces) -> io::Result<Option<Pid>
 }
 
 /// Makes this process, in a new namespace of users, the user and group that it was outside. The first of this namespace does
-/// it, before it starts another; `user` is what the process that made it is.
+/// it, before it starts another; `uid` and `gid` are those of the process that made it.
 ///
 /// # Errors
 /// When the host forbids it.
-pub(super) fn map_user((uid, gid): (Uid, Gid)) -> io::Result<()> {
+pub(super) fn map_user(uid: Uid, gid: Gid) -> io::Result<()> {
     // Else what maps the user in /proc is root's.
     set_dumpable(true)?;
     let mapped = write_maps(uid, gid);

@@ -30,9 +30,9 @@ const DNS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST
 pub(crate) enum OwnNetwork {
     /// The host's.
     Host,
-    /// One of its own, with nobody in it.
+    /// A network of the worker's own, with nobody in it.
     Empty,
-    /// One of its own, in which these ports of every address lead to the supervisor.
+    /// A network of the worker's own, in which these ports of every address lead to the supervisor.
     Ports(Vec<u16>),
 }
 
@@ -50,7 +50,7 @@ impl OwnNetwork {
         matches!(self, Self::Host)
     }
 
-    /// Whether sockets of it are handed out.
+    /// Whether sockets of the network are handed out to the supervisor.
     pub(super) fn has_sockets(&self) -> bool {
         matches!(self, Self::Ports(_))
     }
@@ -117,7 +117,7 @@ impl Sockets {
         Self::of(fds)
     }
 
-    /// Those of a packet that was received.
+    /// The sockets of a packet that was received.
     ///
     /// # Errors
     /// As [`Self::receive`].

@@ -157,7 +157,7 @@ fn try_to_record() -> Result<(), IsolationUnavailable> {
 #[allow(unsafe_code, reason = "fork, in a process of one thread")]
 fn try_as_init(probe: IsolationProbe) -> Result<(), IsolationUnavailable> {
     let is_strict = probe == IsolationProbe::Strict;
-    let user = (geteuid(), getegid());
+    let (uid, gid) = (geteuid(), getegid());
     let namespaces = Namespaces::of(is_strict, is_strict);
     let what = match namespaces.user {
         true => "namespaces of users and processes cannot be made",
@@ -168,7 +168,7 @@ fn try_as_init(probe: IsolationProbe) -> Result<(), IsolationUnavailable> {
     let Some(child) = child else {
         leave(|| {
             let tried = match namespaces.user {
-                true => step("a user cannot be mapped", map_user(user)),
+                true => step("a user cannot be mapped", map_user(uid, gid)),
                 false => Ok(()),
             };
             if let Err(why) = tried.and_then(|()| try_as_leader(probe)) {

@@ -187,7 +187,7 @@ impl Guardian {
                 id,
                 namespaces,
                 origin,
-            } => self.spawn(id, (namespaces, origin), fds),
+            } => self.spawn(id, namespaces, origin, fds),
             Request::Signal { id, signal } => self.signal(id, signal),
             Request::Ping => self.report(&Report::Pong),
             Request::KillTree { id } => {
@@ -200,12 +200,7 @@ impl Guardian {
         }
     }
 
-    fn spawn(
-        &mut self,
-        id: u64,
-        (namespaces, origin): (Namespaces, ForkedFrom),
-        fds: Vec<OwnedFd>,
-    ) {
+    fn spawn(&mut self, id: u64, namespaces: Namespaces, origin: ForkedFrom, fds: Vec<OwnedFd>) {
         let failed = |errno| SpawnFailure {
             stage: Stage::Launch,
             errno,
@@ -216,7 +211,7 @@ impl Guardian {
             // Left out by the kernel where this process may open no more files.
             let fds = SpawnFds::of(fds).ok_or_else(|| failed(libc::EMFILE));
             fds.and_then(|fds| match origin {
-                ForkedFrom::Init => init::start((id, namespaces), fds, self.reports.as_fd())
+                ForkedFrom::Init => init::start(id, namespaces, fds, self.reports.as_fd())
                     .map(|init| Worker::new(init, Origin::Init)),
                 ForkedFrom::Guardian => templates::start(id, fds, self.reports.as_fd()),
                 ForkedFrom::Template(template) => self.fork_of(template, id, fds),

@@ -107,7 +107,7 @@ const LOAD: u16 = 0x20;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const JUMP_IF_SET: u16 = 0x45;
 const RETURN: u16 = 0x06;
-/// Where `seccomp_data` has them; of an argument, the lower half on processors that have it first.
+/// Offsets in `seccomp_data`, in bytes; of an argument, that of the lower half on processors that have it first.
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const fn argument(n: u32) -> u32 {

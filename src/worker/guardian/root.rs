@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 
+use super::devices::{DEVICES, FOLDERS, LINKS};
 use super::mount_call::{NewFilesystem, mount};
 use super::mounts::FileContents;
 
@@ -85,8 +86,6 @@ impl Root {
 const BASES: [&CStr; 3] = [c"/tmp", c"/run", c"/dev"];
 /// Where the root of the host is meanwhile.
 const OLD_ROOT: &str = "/.host";
-/// Devices that every program counts on.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// A folder with nothing in it.
 const EMPTY: NewFilesystem<'_> = NewFilesystem {
@@ -133,7 +132,7 @@ fn make_proc(hides_processes: bool) -> io::Result<()> {
 }
 
 fn make_dev(devices: [io::Result<Option<OwnedFd>>; DEVICES.len()]) -> io::Result<()> {
-    for folder in ["/dev", "/dev/pts", "/dev/shm"] {
+    for folder in FOLDERS {
         make_folder(Path::new(folder), 0o755)?;
     }
     for (name, device) in DEVICES.iter().zip(devices) {
@@ -145,14 +144,7 @@ fn make_dev(devices: [io::Result<Option<OwnedFd>>; DEVICES.len()]) -> io::Result
         set_attributes(Some(&device), c"", attributes)?;
         attach(&device, Path::new(&path))?;
     }
-    let links = [
-        ("/dev/fd", "/proc/self/fd"),
-        ("/dev/stdin", "/proc/self/fd/0"),
-        ("/dev/stdout", "/proc/self/fd/1"),
-        ("/dev/stderr", "/proc/self/fd/2"),
-        ("/dev/ptmx", "pts/ptmx"),
-    ];
-    for (link, target) in links {
+    for (link, target) in LINKS {
         symlink(target, link)?;
     }
     let flags = libc::MS_NOSUID | libc::MS_NOEXEC;

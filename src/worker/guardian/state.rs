@@ -15,7 +15,7 @@ use super::wire::SpawnFailure;
 pub(super) struct Guardian {
     pub(super) socket: OwnedFd,
     pub(super) signals: SignalFd,
-    /// What init processes say, and where they say it.
+    /// The pipe by which init processes report; `reports` is its other end.
     pub(super) told: PipeReader,
     pub(super) reports: PipeWriter,
     pub(super) workers: BTreeMap<u64, Worker>,
@@ -75,7 +75,7 @@ pub(super) struct Fork {
 }
 
 impl Worker {
-    /// One that has an init process.
+    /// A worker that has an init process.
     pub(super) fn new(init: u32, origin: Origin) -> Self {
         Self {
             init,

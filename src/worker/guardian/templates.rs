@@ -97,7 +97,7 @@ pub(super) fn start(id: u64, fds: SpawnFds, pipe: BorrowedFd<'_>) -> Result<Work
 }
 
 impl Worker {
-    /// One that its template has not forked yet, and need not any more, is gone.
+    /// A worker that its template has not forked yet, and need not any more, is gone.
     pub(super) fn give_up_fork(&mut self) {
         let Origin::Template(fork) = &self.origin else {
             return;
@@ -119,7 +119,7 @@ impl Worker {
         }
     }
 
-    /// Whether its template has still to fork it.
+    /// Whether the worker's template has still to fork it.
     fn is_pending(&self) -> bool {
         self.init == 0 && !self.init_reaped
     }

@@ -27,7 +27,7 @@ pub(super) struct SpawnFds {
     /// stdin, stdout and stderr.
     pub(super) pipes: [OwnedFd; 3],
     pub(super) launch: OwnedFd,
-    /// Where sockets of its own network are handed out, if it is to have some.
+    /// The socket over which those of the worker's own network are handed out, if it is to have some.
     pub(super) sockets: Option<OwnedFd>,
 }
 

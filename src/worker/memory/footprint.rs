@@ -50,7 +50,7 @@ pub fn footprint(pids: &[u32]) -> Option<Footprint> {
     })
 }
 
-/// Those of the processes that have no memory in common: a child of vfork(2) would count with all of its parent's. Only
+/// The processes that have no memory in common: a child of vfork(2) would count with all of its parent's. Only
 /// processes of one size are compared.
 fn own_memories(pids: &[u32]) -> Vec<u32> {
     let size = |pid: u32| {

@@ -1,4 +1,4 @@
-//! Which system calls are recorded, and where their arguments are.
+//! The system calls that are recorded, and where their arguments are.
 
 use Act::{Change, Enter, Look, LookAtLink, Make, Remove};
 use Part::{

@@ -14,7 +14,7 @@ use super::acting::Acting;
 use super::calls::Act;
 use crate::launch::inaccessible;
 use crate::profile::{Seen, Use};
-use crate::worker::guardian::Root;
+use crate::worker::guardian::{Root, is_in_own_dev};
 use crate::worker::strict::{Sight, sight};
 
 /// Most paths in folders for temporary files that are known to be a server's own.
@@ -23,24 +23,6 @@ const MAX_MADE: usize = 4096;
 const MAX_INTERPRETERS: usize = 4;
 /// How much of a script says its interpreter (execve(2)).
 const MAX_FIRST_LINE: u64 = 256;
-/// What a strict server has of `/dev`.
-const DEVICES: [&str; 15] = [
-    "/dev",
-    "/dev/null",
-    "/dev/zero",
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/tty",
-    "/dev/ptmx",
-    "/dev/pts",
-    "/dev/shm",
-    "/dev/fd",
-    "/dev/stdin",
-    "/dev/stdout",
-    "/dev/stderr",
-    "/dev/mqueue",
-];
 /// What runtimes of languages read in `/sys` and do without: how many processors there are, limits of control groups, sizes of pages.
 const OF_RUNTIMES: [&str; 5] = [
     "/sys/devices/system/cpu",
@@ -248,8 +230,7 @@ impl Files {
             };
         }
         if path.starts_with("/dev") {
-            let is_there = |it: &&str| path == Path::new(it) || path.starts_with("/dev/pts");
-            return match DEVICES.iter().any(is_there) {
+            return match is_in_own_dev(path) {
                 true => vec![],
                 false => vec![Seen::Unavailable(path.display().to_string())],
             };

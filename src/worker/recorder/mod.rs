@@ -44,7 +44,7 @@ pub(super) use sample::sample;
 pub(super) struct Recorder {
     /// Where to.
     pub(super) record: Arc<Record>,
-    /// What it would see if it were strict.
+    /// What the worker would see if it were strict.
     pub(super) root: Root,
     /// The program of the worker, whose execution is the first call.
     pub(super) program: PathBuf,
