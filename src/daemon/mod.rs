@@ -38,6 +38,7 @@ mod shutdown;
 mod signals;
 mod start_up;
 mod supervisor;
+mod usage;
 mod users;
 
 pub use accounts::{Accounts, folder_act};

@@ -18,6 +18,7 @@ use super::service::{Service, addresses};
 use super::shutdown::Background;
 use super::signals::Signals;
 use super::start_up;
+use super::usage;
 use crate::admin;
 use crate::config::{self, Config};
 use crate::front::{Front, Tls};
@@ -108,6 +109,8 @@ fn begin_background(
     ));
     let reloader = Arc::clone(&service.reloader);
     let refreshing = tokio::spawn(refresh::run(reloader, shutdown.child_token()));
+    let usage = Arc::clone(&service.running.usage);
+    let counting = tokio::spawn(usage::run(usage, shutdown.child_token()));
     let grants_stop = shutdown.child_token();
     let grants = tokio::spawn(grants::look_after(
         Arc::clone(&front.grants),
@@ -118,7 +121,7 @@ fn begin_background(
     Background {
         grants,
         grants_stop,
-        others: vec![sampling, watching, refreshing, settling],
+        others: vec![sampling, watching, refreshing, settling, counting],
     }
 }
 

@@ -136,7 +136,10 @@ impl<'a> Inbound<'a> {
     /// The context of the requests in it.
     pub(in crate::front) fn context(&self) -> RequestContext {
         let arrived = self.head.arrived;
-        self.front.context(self.principal(), &self.server, arrived)
+        let bytes = self.body.len();
+        let mut context = self.front.context(self.principal(), &self.server, arrived);
+        context.came_in(bytes);
+        context
     }
 
     /// The HTTP statuses that failures have.
