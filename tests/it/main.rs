@@ -50,3 +50,4 @@ mod support;
 mod tenants;
 mod told;
 mod tune;
+mod usage;
