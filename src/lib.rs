@@ -40,4 +40,5 @@ pub mod telemetry;
 pub mod tenancy;
 pub mod tune;
 pub mod upstream;
+pub mod usage;
 pub mod worker;

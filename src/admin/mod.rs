@@ -32,6 +32,7 @@ mod supervisor;
 #[cfg(test)]
 pub(crate) mod tests;
 mod unread;
+mod usage;
 
 pub use accounts::{
     AccountError, Accounting, Act, GrantDetails, LinkDetails, MadeToken, NewToken, Reply,
@@ -44,4 +45,5 @@ pub use model::{
     StartCounts, Status, SupervisorState, TemplateRow, TenantRow, WorkerCounts, WorkerRow,
 };
 pub use router::{AdminError, Options, router};
-pub use supervisor::{EventFollow, LogFollow, NotReloaded, Reload, Supervisor};
+pub use supervisor::{EventFollow, LogFollow, NotReloaded, Reload, Supervisor, UsageReading};
+pub use usage::{UsageReport, UsageRow};

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -23,9 +23,11 @@ use super::model::{EndedRow, LogLine, WorkerRow};
 use super::state::Admin;
 use super::stream::{self, OpenStream};
 use super::supervisor::Supervisor;
+use super::usage::{self, UsageReport};
 use super::{account_routes, model};
 use crate::ids::{TenantId, WorkerId};
 use crate::protocol::ApiReason;
+use crate::store::UsageFilter;
 use crate::telemetry::Metrics;
 use crate::telemetry::exposition::Format;
 
@@ -44,6 +46,8 @@ GET  /api/v1/sessions                   open sessions
 GET  /api/v1/servers                    configured servers
 GET  /api/v1/tenants                    tenants
 GET  /api/v1/templates                  what workers of Python packages are forked from
+GET  /api/v1/usage                      what tenants, users and servers have used: ?tenant=, ?user=, ?server=,
+                                        ?since=30d or ms since 1970, ?per=hour, day, month or all
 GET  /api/v1/rules                      whether rules about tools match the tools there are
 GET  /api/v1/events                     what happens, as an event stream: ?since=10m or ms since 1970,
                                         ?follow=false for those that are remembered only
@@ -127,6 +131,7 @@ pub fn router<S: Supervisor>(
         .route("/api/v1/servers", get(servers::<S>))
         .route("/api/v1/tenants", get(tenants::<S>))
         .route("/api/v1/templates", get(templates::<S>))
+        .route("/api/v1/usage", get(used::<S>))
         .route("/api/v1/events", get(events::<S>))
         .route("/api/v1/drain", post(drain::<S>))
         .route("/api/v1/reload", post(reload::<S>));
@@ -195,6 +200,39 @@ async fn tenants<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model
 
 async fn templates<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<model::PrimedStarts> {
     Json(admin.supervisor.templates())
+}
+
+#[derive(Deserialize)]
+struct UsageQuery {
+    tenant: Option<String>,
+    user: Option<String>,
+    server: Option<String>,
+    since: Option<String>,
+    per: Option<String>,
+}
+
+async fn used<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    query: Result<Query<UsageQuery>, QueryRejection>,
+) -> Result<Json<UsageReport>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_query(&error))?;
+    let since = query.since.as_deref().map(since_ms).transpose()?;
+    let per = query.per.as_deref().unwrap_or("day");
+    let span = usage::span(per).ok_or_else(|| {
+        let error = format!("`per` is hour, day, month or all, not `{per}`");
+        ApiError::new(ApiReason::InvalidRequest, error)
+    })?;
+    let filter = UsageFilter {
+        tenant: query.tenant,
+        user: query.user,
+        server: query.server,
+        since: since.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms))),
+        span,
+    };
+    match admin.supervisor.usage(filter).await {
+        Ok(report) => Ok(Json(report)),
+        Err(error) => Err(ApiError::new(ApiReason::Internal, error)),
+    }
 }
 
 fn worker_id(text: &str) -> Result<WorkerId, ApiError> {

@@ -9,7 +9,9 @@ use super::accounts::{Accounting, Act};
 use super::model::{
     EndedRow, Event, PrimedStarts, RuleCheck, ServerRow, SessionRow, Status, TenantRow, WorkerRow,
 };
+use super::usage::UsageReport;
 use crate::ids::WorkerId;
+use crate::store::UsageFilter;
 
 /// A reload under way: what changed, in words, or why pool.toml was not put in force (the old config then stays).
 pub type Reload = Pin<Box<dyn Future<Output = Result<String, NotReloaded>> + Send>>;
@@ -18,6 +20,9 @@ pub type Reload = Pin<Box<dyn Future<Output = Result<String, NotReloaded>> + Sen
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
 pub struct NotReloaded(#[from] Box<dyn std::error::Error + Send + Sync>);
+
+/// A reading of what was used under way; its error is why it could not be read, as the caller of the API is shown it.
+pub type UsageReading = Pin<Box<dyn Future<Output = Result<UsageReport, String>> + Send>>;
 
 /// A worker's log from some line on.
 #[derive(Debug)]
@@ -38,7 +43,7 @@ pub struct EventFollow {
     pub next: broadcast::Receiver<Event>,
 }
 
-/// The running supervisor. All but [`Supervisor::reload`] and [`Supervisor::account`] answer at once from memory.
+/// The running supervisor. All but [`Supervisor::reload`], [`Supervisor::usage`] and [`Supervisor::account`] answer at once from memory.
 ///
 /// Lines of logs are as the worker wrote them, secrets redacted, without the line end.
 pub trait Supervisor: Send + Sync + 'static {
@@ -48,6 +53,8 @@ pub trait Supervisor: Send + Sync + 'static {
     fn workers(&self) -> Vec<WorkerRow>;
     /// Every open session.
     fn sessions(&self) -> Vec<SessionRow>;
+    /// What tenants, users and servers have used.
+    fn usage(&self, filter: UsageFilter) -> UsageReading;
     /// Every configured server, by name.
     fn servers(&self) -> Vec<ServerRow>;
     /// Whether rules about tools match the tools there are.

@@ -16,8 +16,10 @@ use tower::ServiceExt;
 use super::*;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::protocol::sse;
+use crate::store::UsageFilter;
 use crate::telemetry::Metrics;
 use crate::telemetry::labels::{Era, WorkerState};
+use crate::usage::Amounts;
 
 /// A supervisor with one worker, `w7`, that writes down what it is told to do.
 pub(crate) struct Fake {
@@ -110,6 +112,22 @@ impl Supervisor for Fake {
 
     fn servers(&self) -> Vec<ServerRow> {
         vec![]
+    }
+
+    fn usage(&self, filter: UsageFilter) -> UsageReading {
+        let names = [
+            filter.tenant.unwrap_or_default(),
+            String::new(),
+            "github".into(),
+        ];
+        let row = UsageRow::new(0, filter.span, names, Amounts::default());
+        Box::pin(async move {
+            Ok(UsageReport {
+                saved_at_ms: None,
+                is_whole: true,
+                rows: vec![row],
+            })
+        })
     }
 
     fn rules(&self) -> RuleCheck {
@@ -285,6 +303,26 @@ async fn what_is_not_there_is_said_in_json() {
     }
     let (_, headers, _) = send(app(&Arc::default()), Method::GET, "/api/v1/drain", &[]).await;
     assert_eq!(headers[header::ALLOW], "POST");
+}
+
+#[tokio::test]
+async fn what_was_used_is_told_in_the_spans_that_are_asked_for() {
+    let (status, told) = get("/api/v1/usage?tenant=acme&since=30d&per=month").await;
+    assert_eq!(status, StatusCode::OK);
+    let row = &told["rows"][0];
+    assert_eq!(
+        (&row["tenant"], &row["user"]),
+        (&json!("acme"), &json!(null))
+    );
+    assert_eq!(
+        (&row["span"], &row["from"]),
+        (&json!("month"), &json!("1970-01-01T00:00:00Z"))
+    );
+    assert_eq!(get("/api/v1/usage").await.1["rows"][0]["span"], "day");
+    for wrong in ["per=week", "since=lately"] {
+        let (status, said) = get(&format!("/api/v1/usage?{wrong}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{said}");
+    }
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ pub struct AuditArgs {
     pub config: PathBuf,
 }
 
-fn since(text: &str) -> Result<SystemTime, NoValue> {
+pub(super) fn since(text: &str) -> Result<SystemTime, NoValue> {
     if let Ok(at) = humantime::parse_rfc3339_weak(text) {
         return Ok(at);
     }

@@ -13,6 +13,7 @@ use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
     ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs, ReloadArgs,
     RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
+    UsageArgs,
 };
 use crate::config;
 use crate::process::{
@@ -43,6 +44,7 @@ enum Command {
     Ps(PsArgs),
     Logs(LogsArgs),
     Events(EventsArgs),
+    Usage(UsageArgs),
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
@@ -96,6 +98,7 @@ pub fn main() -> ExitCode {
         Command::Prime(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),
         Command::Events(args) => block_on(args.run()),
+        Command::Usage(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),
         Command::Tenant(args) => block_on(args.run()),

@@ -7,7 +7,7 @@
 //!  serve, demo-server            this process does it
 //!  check, explain, doctor, tune  this process looks, and changes nothing
 //!  profile                       this process serves one server for the moment, and records it
-//!  ps, prime, logs, stop …        the admin API of a running stdiopool  (`client`)
+//!  ps, usage, logs, stop …        the admin API of a running stdiopool  (`client`)
 //!  tenant, token, secret, oauth  the admin API; where none runs, the state folder itself  (`accounts`)
 //!  call                          a client of the front door  (`mcp`)
 //! ```
@@ -49,6 +49,7 @@ mod table;
 mod tenant;
 mod token;
 mod tune;
+mod usage;
 mod value;
 mod wait;
 
@@ -79,3 +80,4 @@ pub use stop::StopArgs;
 pub use tenant::TenantArgs;
 pub use token::TokenArgs;
 pub use tune::TuneArgs;
+pub use usage::UsageArgs;

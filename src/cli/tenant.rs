@@ -10,6 +10,7 @@ use super::output::Output;
 use super::table::{self, Align};
 use super::value::NoValue;
 use crate::admin::{Act, TenantDetails};
+use crate::config::parse_size;
 use crate::tenancy::TenantSettings;
 
 /// Manages tenants beside those of pool.toml; changes take effect at once
@@ -76,6 +77,12 @@ struct Change {
     /// Requests that are not answered yet; 0: no limit
     #[arg(long)]
     concurrent: Option<u32>,
+    /// Calls in a month; 0: no limit
+    #[arg(long)]
+    monthly_calls: Option<u64>,
+    /// Memory that workers may hold times the hours for which they do, in a month, such as 720GiB; 0: no limit
+    #[arg(long, value_name = "SIZE", value_parser = size_or_none)]
+    memory_hours: Option<u64>,
     /// Values for a server's schema, in place of all that the tenant had for that server
     #[arg(long = "set", value_name = "SERVER=JSON", value_parser = values_of)]
     values: Vec<(String, Map<String, Value>)>,
@@ -89,6 +96,11 @@ fn values_of(text: &str) -> Result<(String, Map<String, Value>), NoValue> {
     Ok((server.to_owned(), values))
 }
 
+/// A size; 0 is one as well.
+fn size_or_none(text: &str) -> Result<u64, NoValue> {
+    parse_size(text).ok_or(NoValue::Size)
+}
+
 impl Change {
     fn settings(&self) -> TenantSettings {
         TenantSettings {
@@ -97,6 +109,8 @@ impl Change {
             requests_per_minute: self.requests_per_minute,
             burst: self.burst,
             concurrent: self.concurrent,
+            monthly_calls: self.monthly_calls,
+            memory_hours: self.memory_hours,
             config: self.values.iter().cloned().collect(),
         }
     }

@@ -36,6 +36,7 @@ mod oauth;
 mod odd;
 mod origins;
 mod policy;
+mod quotas;
 mod rates;
 mod read;
 mod reader;

@@ -3,8 +3,10 @@
 use std::num::NonZeroU64;
 
 use super::model::{Config, DefaultRates, Rates};
+use super::quotas::quotas;
 use super::reader::Reader;
 use super::units;
+use crate::usage::Quotas;
 
 /// Bytes that one tenant may make stdiopool hold, unless one request needs more.
 const MEMORY_HELD: u64 = 64 << 20;
@@ -17,12 +19,19 @@ const BODY_RATE: u64 = 64 << 20;
 /// Reads `[limits]`.
 pub(super) fn defaults(reader: &mut Reader<'_, '_>) -> DefaultRates {
     let doc = "Memory that one tenant may make stdiopool hold: bodies that are read, sessions, subscriptions, messages and answers that wait, and what is remembered of callers and servers. At the limit a request is refused with 429, an answer that nobody reads is dropped and its request fails, a notification is dropped. At least twice `http.max_body` and the largest `max_message` of a server, which one request needs; raised to that where it is not written.";
+    let memory_held = reader
+        .size("memory_held", Some(MEMORY_HELD), doc)
+        .unwrap_or(MEMORY_HELD);
+    let body_rate = body_rate(reader, Some(BODY_RATE), RATE_OF_EACH).unwrap_or(NonZeroU64::MAX);
+    let (tenant, quotas) = reader.table("tenant", |reader| {
+        let of_tenant = rates(reader, Rates::default());
+        (of_tenant, quotas(reader, Quotas::default()))
+    });
     DefaultRates {
-        memory_held: reader
-            .size("memory_held", Some(MEMORY_HELD), doc)
-            .unwrap_or(MEMORY_HELD),
-        body_rate: body_rate(reader, Some(BODY_RATE), RATE_OF_EACH).unwrap_or(NonZeroU64::MAX),
-        tenant: reader.table("tenant", |reader| rates(reader, Rates::default())),
+        memory_held,
+        body_rate,
+        tenant,
+        quotas,
         user: reader.table("user", |reader| rates(reader, Rates::default())),
     }
 }

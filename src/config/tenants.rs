@@ -15,6 +15,7 @@ use super::mistake::similar;
 use super::model::{DefaultRates, Server, Tenant, Token};
 use super::names::bad_name;
 use super::network::networks;
+use super::quotas::quotas;
 use super::rates;
 use super::reader::Reader;
 use super::secret_source::secrets;
@@ -65,10 +66,11 @@ fn tenant(
         "Worker processes it may have, instead of `pool.max_workers_per_tenant`.",
     );
     let has_limits = reader.has("limits");
-    let (rates, memory_held, body_rate) = reader.table("limits", |reader| {
+    let (rates, quotas, memory_held, body_rate) = reader.table("limits", |reader| {
         let rates = rates::rates(reader, defaults.tenant);
         (
             has_limits.then_some(rates),
+            quotas(reader, defaults.quotas),
             rates::memory_held(reader),
             rates::own_body_rate(reader),
         )
@@ -79,6 +81,7 @@ fn tenant(
     Tenant {
         tokens,
         rates,
+        quotas,
         memory_held,
         body_rate,
         weight: weight.and_then(|n| u32::try_from(n).ok()).unwrap_or(1),

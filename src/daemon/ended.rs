@@ -97,7 +97,12 @@ impl Ended {
 
 /// Milliseconds since 1970.
 pub(super) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    as_ms(SystemTime::now())
+}
+
+/// A time in milliseconds since 1970.
+pub(super) fn as_ms(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 

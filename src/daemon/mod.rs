@@ -39,6 +39,7 @@ mod shutdown;
 mod signals;
 mod start_up;
 mod supervisor;
+mod usage;
 mod users;
 
 pub use accounts::{Accounts, folder_act};

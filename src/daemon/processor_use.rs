@@ -18,6 +18,7 @@ use crate::ids::WorkerId;
 use crate::pool::{WorkerState, WorkerView};
 use crate::process::take_precedence;
 use crate::upstream::Workers;
+use crate::usage::Amounts;
 use crate::worker::{
     Precedence, ProcessorUse, TenantGroup, Worker, processor_time, set_precedence,
 };
@@ -31,6 +32,8 @@ const RECENT: Duration = Duration::from_secs(5);
 const RARE_PERIOD: Duration = Duration::from_secs(5);
 /// Looking takes at most this part of the time.
 const SHARE: u32 = 100;
+/// How often what a worker has used is charged to its tenant, at the most.
+const CHARGE_PERIOD: Duration = Duration::from_secs(1);
 /// Longest time between two looks, however long one took.
 const LONGEST: Duration = Duration::from_secs(2);
 
@@ -43,6 +46,8 @@ struct Known {
     pids: Vec<u32>,
     looked_at: Instant,
     trees_at: Instant,
+    /// When what the worker had used was charged to its tenant.
+    charged_at: Instant,
 }
 
 /// The task's memory.
@@ -55,6 +60,22 @@ struct Watch {
     begun: Instant,
     /// The log was told that the kernel refuses to put workers behind.
     has_said: bool,
+}
+
+/// Charges a worker's tenant what the worker's processes have used since that was last done.
+fn charge(workers: &Workers, id: WorkerId, used: Duration) {
+    let Some(connection) = workers.connection(id) else {
+        return;
+    };
+    let Some(worker) = connection.worker() else {
+        return;
+    };
+    // With what its init process has waited for.
+    let used = used + processor_time(&[worker.init_pid()]);
+    let used = Amounts::of_processor(worker.take_use(used));
+    let plan = connection.plan();
+    let usage = workers.usage();
+    usage.charge_worker(&plan.charged_tenant(), &plan.server, &used);
 }
 
 /// Looks until `stop`.
@@ -174,6 +195,7 @@ impl Watch {
                     pids: Vec::new(),
                     looked_at: now,
                     trees_at: now,
+                    charged_at: now,
                 }
             });
             known.trees_at = now;
@@ -195,6 +217,10 @@ impl Watch {
         };
         known.looked_at = now;
         let used = processor_time(&known.pids);
+        if now.saturating_duration_since(known.charged_at) >= CHARGE_PERIOD {
+            known.charged_at = now;
+            charge(&self.workers, id, used);
+        }
         if let Some(precedence) = known.load.seen(now - self.begun, used) {
             tracing::debug!(worker = %id, ?precedence, "a worker's use of the processor has changed");
             self.set(id, precedence);

@@ -19,6 +19,7 @@ use super::service_manager::{self, Inherited};
 use super::shutdown::Background;
 use super::signals::Signals;
 use super::start_up;
+use super::usage;
 use crate::admin;
 use crate::config::{self, Config};
 use crate::front::{Front, Tls};
@@ -112,6 +113,8 @@ fn begin_background(
     ));
     let reloader = Arc::clone(&service.reloader);
     let refreshing = tokio::spawn(refresh::run(reloader, shutdown.child_token()));
+    let usage = Arc::clone(&service.running.usage);
+    let counting = tokio::spawn(usage::run(usage, shutdown.child_token()));
     let grants_stop = shutdown.child_token();
     let grants = tokio::spawn(grants::look_after(
         Arc::clone(&front.grants),
@@ -123,7 +126,7 @@ fn begin_background(
     Background {
         grants,
         grants_stop,
-        others: vec![sampling, watching, refreshing, settling, watchdog],
+        others: vec![sampling, watching, refreshing, settling, watchdog, counting],
     }
 }
 

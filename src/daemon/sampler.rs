@@ -15,6 +15,7 @@ use crate::ids::WorkerId;
 use crate::pool::{WorkerState, WorkerView};
 use crate::telemetry::labels::Limit;
 use crate::upstream::{WorkerConnection, Workers};
+use crate::usage::Amounts;
 use crate::worker::memory::{Footprint, SwapWeight, footprint, memory_pressure, resident};
 use crate::worker::{Breaches, Worker, disk_usage, groups, limit_files};
 
@@ -70,6 +71,8 @@ pub(super) struct Sampler {
     known: HashMap<WorkerId, WorkerSample>,
     trees_at: Option<Instant>,
     pressed_at: Option<Instant>,
+    /// When what workers hold was last charged to their tenants.
+    charged_at: Instant,
 }
 
 /// Samples until `stop`.
@@ -80,6 +83,7 @@ pub(super) async fn run(workers: Arc<Workers>, events: Events, stop: Cancellatio
         known: HashMap::new(),
         trees_at: None,
         pressed_at: None,
+        charged_at: Instant::now(),
     };
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -102,6 +106,7 @@ impl Sampler {
     fn look(&mut self) {
         let now = Instant::now();
         let views = self.workers.pool().snapshot().workers;
+        self.charge(now, &views);
         let states: HashMap<_, _> = views.iter().map(|view| (view.id, view.state)).collect();
         self.known.retain(|id, _| states.contains_key(id));
         let ready = [
@@ -151,6 +156,19 @@ impl Sampler {
             }
         }
         self.relieve_pressure(now, &views);
+    }
+
+    /// Charges tenants what their workers hold, for the time since that was last done: as the pool counts it, which is as last
+    /// measured. A worker that lives for less than a period is charged a whole one or none, and so on average what it held.
+    fn charge(&mut self, now: Instant, views: &[WorkerView]) {
+        let since = now.saturating_duration_since(self.charged_at);
+        self.charged_at = now;
+        let usage = self.workers.usage();
+        for view in views {
+            let is_asleep = view.state == WorkerState::Hibernated;
+            let held = Amounts::of_memory(view.memory, since, is_asleep);
+            usage.charge_worker(&view.tenant, &view.server, &held);
+        }
     }
 
     /// Looks for the workers' processes, if any worker is new or the last look is old.

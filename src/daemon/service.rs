@@ -17,6 +17,7 @@ use super::limits;
 use super::options::{Options, Source};
 use super::reload::{InForce, Reloader};
 use super::supervisor::{self, Running};
+use super::usage::UsageKeeper;
 use super::users;
 use crate::config::Config;
 use crate::folders;
@@ -33,6 +34,7 @@ use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Secrets, Uses};
+use crate::usage::Usage;
 use crate::worker::Guardian;
 
 /// How often sessions that nobody uses are looked for.
@@ -115,6 +117,7 @@ struct Begun {
     in_force: InForce,
     uses: Arc<Uses>,
     runtime: RuntimeConfig,
+    usage: Arc<Usage>,
 }
 
 impl Begun {
@@ -148,6 +151,8 @@ impl Begun {
             grants: Arc::clone(&kept.grants),
         };
         let runtime = assemble::runtime_config(Arc::clone(&merged), 0, parts, None)?;
+        let of_month = kept.opened.iter().flat_map(|it| it.used_in_month.clone());
+        let usage = Usage::new(of_month);
         Ok(Self {
             metrics,
             events,
@@ -156,6 +161,7 @@ impl Begun {
             in_force,
             uses,
             runtime,
+            usage,
         })
     }
 }
@@ -199,12 +205,13 @@ fn installer(config: &Config, state: &StateDir) -> Result<Installer, ServeError>
     Ok(installer.with_sandbox(sandbox))
 }
 
-/// The receivers of events: the metrics, and whoever follows events.
-fn observers(metrics: &Arc<Metrics>, events: &Events) -> Observers {
+/// The receivers of events: the metrics, usage, and whoever follows events.
+fn observers(metrics: &Arc<Metrics>, events: &Events, usage: Arc<Usage>) -> Observers {
     Observers {
         metrics: Arc::clone(metrics),
         pool: Arc::new(PoolMetrics::new(Arc::clone(metrics), events.clone())),
         events: Arc::new(events.clone()) as Arc<dyn EventSink>,
+        usage,
     }
 }
 
@@ -288,7 +295,10 @@ impl Service {
             in_force,
             uses,
             runtime,
+            usage,
         } = begun;
+        let store = kept.opened.as_ref().map(|it| it.usage.clone());
+        let keeper = UsageKeeper::new(Arc::clone(&usage), store);
         let records = Records {
             kept: kept.opened,
             trace,
@@ -296,7 +306,7 @@ impl Service {
             packages,
         };
         let (runtime, bounds) = (Arc::new(runtime), limits::of(config));
-        let observers = observers(&metrics, &events);
+        let observers = observers(&metrics, &events, usage);
         let gateway = Gateway::new(runtime, bounds, guardian.clone(), observers, records);
         let ledger = gateway.ledger().clone();
         let is_there = |tenant: &TenantId| merged.has_tenant(tenant);
@@ -323,6 +333,7 @@ impl Service {
         Ok(Self::around(
             Arc::new(reloader),
             kept.audit,
+            keeper,
             options.drain(),
         ))
     }
@@ -331,10 +342,12 @@ impl Service {
     fn around(
         reloader: Arc<Reloader>,
         audit: Option<Arc<Audit>>,
+        usage: Arc<UsageKeeper>,
         drain: CancellationToken,
     ) -> Self {
         let running = Arc::new(Running {
             audit,
+            usage,
             gateway: reloader.gateway.clone(),
             reloader: Arc::clone(&reloader),
             events: reloader.events.clone(),

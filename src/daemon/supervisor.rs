@@ -11,16 +11,18 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use super::observed::observed;
 use super::reload::Reloader;
+use super::usage::UsageKeeper;
 use crate::admin::{
     Accounting, Act, BarredRow, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint,
     LimitsInForce, LogFollow, MAX_CONFIGURATIONS, NotReloaded, OpenConfiguration, PrimedStarts,
     Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState,
-    TemplateRow, TenantRow, WorkerCounts, WorkerRow,
+    TemplateRow, TenantRow, UsageReading, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
 use crate::gateway::Gateway;
 use crate::ids::{ServerName, WorkerId};
 use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
+use crate::store::UsageFilter;
 use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
@@ -35,6 +37,8 @@ const MAX_ERROR: usize = 2 << 10;
 pub(super) struct Running {
     /// Where acts are written down.
     pub(super) audit: Option<Arc<Audit>>,
+    /// Keeps what tenants have used.
+    pub(super) usage: Arc<UsageKeeper>,
     pub(super) gateway: Gateway,
     pub(super) reloader: Arc<Reloader>,
     pub(super) events: Events,
@@ -237,6 +241,14 @@ impl Supervisor for Running {
             .collect();
         rows.sort_by(|a, b| b.age_seconds.total_cmp(&a.age_seconds));
         rows
+    }
+
+    fn usage(&self, filter: UsageFilter) -> UsageReading {
+        let keeper = Arc::clone(&self.usage);
+        Box::pin(async move {
+            let report = keeper.read(filter).await;
+            report.map_err(|error| error.to_string())
+        })
     }
 
     fn servers(&self) -> Vec<ServerRow> {

@@ -20,6 +20,7 @@ use crate::protocol::{Failure, FailureStatus};
 use crate::telemetry::audit::Audit;
 use crate::tenancy::oauth::Grants;
 use crate::tenancy::{Handles, Principal};
+use crate::usage::Meter;
 
 /// The state of the front door: below everything that handles a request.
 #[derive(Debug)]
@@ -82,7 +83,16 @@ impl Front {
         let audit =
             audit.map(|audit| RequestAudit::new(audit, self.gateway.workers(), principal, server));
         let statuses = self.statuses();
-        RequestContext::new(self.gateway.metrics(), server, arrived, statuses, audit)
+        let usage = self.gateway.usage();
+        let meter = Meter::new(usage, &principal.tenant, principal.user(), server);
+        RequestContext::new(
+            self.gateway.metrics(),
+            meter,
+            server,
+            arrived,
+            statuses,
+            audit,
+        )
     }
 
     /// The HTTP statuses of the answers to requests that failed.

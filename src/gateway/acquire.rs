@@ -15,6 +15,7 @@ use crate::routing::{KnownRoots, Room, Route, RouteRequest};
 use crate::session::Session;
 use crate::tenancy::{ClientConfig, of_part};
 use crate::upstream::{WorkerLauncher, refused};
+use crate::usage::Meter;
 
 impl Gateway {
     /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
@@ -104,6 +105,12 @@ impl Gateway {
         };
         let (lease, took) = self.state.pool().acquire(request).await;
         *waited += took;
+        if !took.is_zero() {
+            let principal = &session.principal;
+            let server = &route.plan.server;
+            let usage = &self.state.usage;
+            Meter::new(usage, &principal.tenant, principal.user(), server).waited(took);
+        }
         lease.map_err(|refusal| {
             let failure = refused(&refusal);
             match failure.reason {

@@ -20,6 +20,7 @@ use crate::store::OpenedState;
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
 use crate::upstream::Workers;
+use crate::usage::Usage;
 use crate::worker::Guardian;
 
 /// The records that are written to disk while stdiopool runs.
@@ -43,6 +44,8 @@ pub struct Observers {
     pub pool: Arc<dyn Observer>,
     /// Is told what happens to sessions, workers and packages.
     pub events: Arc<dyn EventSink>,
+    /// Where what tenants use is counted.
+    pub usage: Arc<Usage>,
 }
 
 impl fmt::Debug for Observers {
@@ -79,6 +82,7 @@ impl Gateway {
             limits,
             guardian,
             metrics: observers.metrics,
+            usage: observers.usage,
             observer: observers.pool,
             sink: observers.events,
             store,
@@ -111,6 +115,11 @@ impl Gateway {
     /// Where things are counted.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.state.metrics
+    }
+
+    /// Where what tenants use is counted.
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.state.usage
     }
 
     /// The memory that is held for tenants.

@@ -21,6 +21,7 @@ use crate::telemetry::{Metrics, TraceRecorder};
 use crate::upstream::{
     ConnectionEvents, WorkerConnection, WorkerDependencies, WorkerEventSink, WorkerPool, Workers,
 };
+use crate::usage::Usage;
 use crate::worker::{Guardian, can_make_read_only};
 
 /// The parts that the gateway is made of.
@@ -33,6 +34,8 @@ pub(super) struct GatewayParts {
     pub(super) guardian: Guardian,
     /// Where things are counted.
     pub(super) metrics: Arc<Metrics>,
+    /// Where what tenants use is counted.
+    pub(super) usage: Arc<Usage>,
     /// Is told what the pool does.
     pub(super) observer: Arc<dyn Observer>,
     /// Is told what happens.
@@ -63,6 +66,8 @@ pub(super) struct GatewayState {
     /// What is held for tenants.
     pub(super) ledger: Ledger,
     pub(super) metrics: Arc<Metrics>,
+    /// Where what tenants use is counted.
+    pub(super) usage: Arc<Usage>,
     pub(super) tasks: TaskTracker,
     pub(super) sink: Arc<dyn EventSink>,
     /// Installs what workers are started from.
@@ -84,6 +89,7 @@ impl GatewayState {
             limits,
             guardian,
             metrics,
+            usage,
             observer,
             sink,
             store,
@@ -106,6 +112,7 @@ impl GatewayState {
                 config: Arc::clone(&config),
                 ledger: ledger.clone(),
                 metrics: Arc::clone(&metrics),
+                usage: Arc::clone(&usage),
                 trace,
                 audit,
                 guardian,
@@ -128,6 +135,7 @@ impl GatewayState {
                 late_lists: LateLists::default(),
                 ledger,
                 metrics,
+                usage,
                 tasks: workers.tasks().clone(),
                 sink,
                 installer,

@@ -67,6 +67,8 @@ reasons! {
     Busy = "busy", 503, code::SERVER_ERROR, Answer;
     /// The tenant's own limit.
     TenantLimit = "tenant_limit", 429, code::SERVER_ERROR, Answer;
+    /// The tenant has used all that it may in this month; the failure says when the next begins.
+    QuotaExhausted = "quota_exhausted", 429, code::SERVER_ERROR, Answer;
     /// All tenants together hold as much memory as they may.
     MemoryExhausted = "memory_exhausted", 503, code::SERVER_ERROR, Answer;
     /// The body stopped coming.

@@ -16,6 +16,7 @@ use crate::pool::{AcquireRequest, KeyFacts};
 use crate::protocol::Failure;
 use crate::telemetry::{Metrics, ServerMetrics};
 use crate::tenancy::{ClientConfig, Principal, lineage, pool_key, program_id};
+use crate::usage::NOBODY;
 use crate::worker;
 
 /// How one worker is started and spoken to; what the pool hands to its launcher.
@@ -206,6 +207,12 @@ impl StartPlan {
     /// Whether the worker is a spare, of no tenant yet.
     pub fn is_spare(&self) -> bool {
         self.tenant.is_none()
+    }
+
+    /// The tenant to whom what the worker uses is charged: of a spare nobody, whose name is empty.
+    pub fn charged_tenant(&self) -> TenantId {
+        let nobody = || TenantId::new(NOBODY);
+        self.tenant.clone().unwrap_or_else(nobody)
     }
 
     /// The tenant whose worker it is, for people.

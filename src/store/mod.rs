@@ -5,8 +5,8 @@
 //!   lock                 held while stdiopool runs, with its pid
 //!   state.db             sessions, tenants, tokens, sealed secrets, stored configs
 //!                        (sealed where they have secrets), which
-//!                        era programs speak, as which user each tenant's servers run
-//!                        (SQLite, with its -wal and -shm)
+//!                        era programs speak, as which user each tenant's servers run,
+//!                        what was used (SQLite, with its -wal and -shm)
 //!   secrets-folder       where workers have files with secrets, in memory
 //!   data/TENANT/SERVER/  `${dir.data}`: kept
 //!   tmp/TENANT/SERVER/   `${dir.tmp}`, TMPDIR: emptied at every start
@@ -33,6 +33,9 @@ mod state_error;
 mod state_lock;
 mod tenant_rows;
 mod times;
+mod usage;
+#[cfg(test)]
+mod usage_tests;
 mod users;
 mod vault;
 
@@ -49,5 +52,6 @@ pub use sessions::{SessionRow, SessionSettings, SessionStore};
 pub use state_dir::{StateDir, data_dir};
 pub use state_error::StateDirError;
 pub use tenant_rows::tenant_rows;
+pub use usage::{Span, Tidied, UsageFilter, UsageStore, UsedInSpan};
 pub use users::{UserError, Users, users_of_installs};
 pub use vault::{Vault, VaultError};

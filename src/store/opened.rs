@@ -6,13 +6,16 @@ use rusqlite::{Connection, params};
 use secrecy::SecretBox;
 
 use super::accounts::{self, AccountRows, AccountStore};
-use super::database::{Database, DatabaseError};
+use super::database::{Database, DatabaseError, FILE};
 use super::eras::{self, EraRow, EraStore};
 use super::handles::{self, HandleRow, HandleStore};
 use super::installation;
 use super::sessions::{self, SessionRow, SessionStore};
 use super::state_dir::StateDir;
 use super::times::seconds;
+use super::usage::{self, UsageStore};
+use crate::ids::TenantId;
+use crate::usage::MonthSum;
 
 /// The state folder's database, open, and what was in it.
 #[derive(Debug)]
@@ -35,6 +38,10 @@ pub struct OpenedState {
     pub handles: HandleStore,
     /// Stored configs that were kept.
     pub handle_rows: Vec<HandleRow>,
+    /// Where what was used is kept.
+    pub usage: UsageStore,
+    /// What tenants have used in the month of now.
+    pub used_in_month: Vec<(TenantId, MonthSum)>,
 }
 
 impl OpenedState {
@@ -46,20 +53,26 @@ impl OpenedState {
         let load = |db: &Connection| {
             put_right(db);
             let accounts = (accounts::load(db)?, installation::digest_key(db)?);
+            let used = usage::load_month(db, SystemTime::now())?;
             Ok((
                 sessions::load(db)?,
                 eras::load(db)?,
                 handles::load(db)?,
-                accounts,
+                (accounts, used),
             ))
         };
         let (database, rows) = Database::open(dir.path(), load)?;
-        let (session_rows, era_rows, handle_rows, (account_rows, digest_key)) = rows;
+        let (session_rows, era_rows, handle_rows, (accounts, used_in_month)) = rows;
+        let (account_rows, digest_key) = accounts;
         let handles = HandleStore {
             database: database.clone(),
         };
         let eras = EraStore {
             database: database.clone(),
+        };
+        let usage = UsageStore {
+            database: database.clone(),
+            path: dir.path().join(FILE),
         };
         Ok(Self {
             accounts: AccountStore {
@@ -73,6 +86,8 @@ impl OpenedState {
             era_rows,
             handles,
             handle_rows,
+            usage,
+            used_in_month,
         })
     }
 }
@@ -89,10 +104,11 @@ fn put_right(db: &Connection) {
     let handles =
         "UPDATE handles SET created = ?1, expires = ?1 + min(max(expires - created, 0), ?2)
         WHERE created > ?1";
-    let both = db
+    let all = db
         .execute(sessions, params![now])
-        .and_then(|_| db.execute(handles, params![now, LONGEST]));
-    if let Err(error) = both {
+        .and_then(|_| db.execute(handles, params![now, LONGEST]))
+        .and_then(|_| usage::put_right(db, now));
+    if let Err(error) = all {
         tracing::warn!(%error, "times that are yet to come are left as they are");
     }
 }

@@ -63,4 +63,22 @@ pub(super) const MIGRATIONS: &[&str] = &[
         tenant TEXT PRIMARY KEY NOT NULL,
         uid INTEGER UNIQUE NOT NULL
     ) STRICT, WITHOUT ROWID;",
+    "CREATE TABLE usage (
+        span INTEGER NOT NULL,
+        start INTEGER NOT NULL,
+        tenant TEXT NOT NULL,
+        user TEXT NOT NULL,
+        server TEXT NOT NULL,
+        requests INTEGER NOT NULL,
+        calls INTEGER NOT NULL,
+        errors INTEGER NOT NULL,
+        bytes_in INTEGER NOT NULL,
+        bytes_out INTEGER NOT NULL,
+        starts INTEGER NOT NULL,
+        queue_us INTEGER NOT NULL,
+        cpu_ms INTEGER NOT NULL,
+        awake_kib_ms INTEGER NOT NULL,
+        asleep_kib_ms INTEGER NOT NULL,
+        PRIMARY KEY (span, start, tenant, user, server)
+    ) STRICT, WITHOUT ROWID;",
 ];

@@ -321,6 +321,14 @@ impl Method {
             .find(|known| known.as_str() == method)
             .unwrap_or(Self::Other)
     }
+
+    /// Whether a server works for it, rather than telling what there is: what counts as a call for what a tenant uses.
+    pub fn is_call(self) -> bool {
+        matches!(
+            self,
+            Self::ToolsCall | Self::PromptsGet | Self::ResourcesRead | Self::CompletionComplete
+        )
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::config::{Config, Rates, SecretSource, Tenant, Token, Warning};
 use crate::ids::{ServerName, TenantId};
 use crate::store::AccountRows;
+use crate::usage::Quotas;
 
 /// The settings of a tenant of the state store; one that is not set has the default.
 #[derive(Clone, PartialEq, Default, Debug, Serialize, Deserialize)]
@@ -29,6 +30,12 @@ pub struct TenantSettings {
     /// Requests that are not answered yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrent: Option<u32>,
+    /// Calls in a month; 0 is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monthly_calls: Option<u64>,
+    /// Bytes that workers hold for an hour, in a month; 0 is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_hours: Option<u64>,
     /// The tenant's values for servers' schemas.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub config: BTreeMap<String, Map<String, Value>>,
@@ -43,6 +50,8 @@ impl TenantSettings {
         self.requests_per_minute = others.requests_per_minute.or(self.requests_per_minute);
         self.burst = others.burst.or(self.burst);
         self.concurrent = others.concurrent.or(self.concurrent);
+        self.monthly_calls = others.monthly_calls.or(self.monthly_calls);
+        self.memory_hours = others.memory_hours.or(self.memory_hours);
         self.config.extend(others.config);
         self
     }
@@ -115,9 +124,15 @@ impl TenantSettings {
             concurrent: self.concurrent.unwrap_or(default.concurrent),
             streams: default.streams,
         };
+        let of_all = config.rates.quotas;
+        let quotas = Quotas {
+            monthly_calls: self.monthly_calls.unwrap_or(of_all.monthly_calls),
+            memory_hours: self.memory_hours.unwrap_or(of_all.memory_hours),
+        };
         Tenant {
             tokens: vec![],
             rates: Some(rates),
+            quotas,
             memory_held: None,
             body_rate: None,
             weight: self.weight.unwrap_or(1),

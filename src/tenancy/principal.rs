@@ -38,6 +38,13 @@ impl Principal {
         }
     }
 
+    /// Who of the tenant it is, for limits and for what is counted: the user, or the token where the credentials name no user;
+    /// `None` where they name neither.
+    pub fn user(&self) -> Option<Arc<str>> {
+        let user = self.subject.as_deref().map(Arc::from);
+        user.or_else(|| self.token.clone())
+    }
+
     /// A digest of what the credentials say of the user, whatever their tenant and name.
     pub fn fingerprint(&self) -> [u8; 32] {
         let said = serde_json::json!([self.email, &*self.claims]);

@@ -20,6 +20,7 @@ use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{ExitCause, Launcher, StartFailure, Stop};
 use crate::routing::StartPlan;
 use crate::telemetry::labels::StartOutcome;
+use crate::usage::Amounts;
 use crate::worker;
 
 impl Launcher for WorkerLauncher {
@@ -142,6 +143,9 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
         Ok(worker) => {
             plan.metrics
                 .worker_started(StartOutcome::Ok, since.elapsed());
+            workers
+                .usage()
+                .started(&plan.charged_tenant(), &plan.server);
             if let Some(trace) = &workers.services.trace {
                 trace.start(&plan.server, since.elapsed());
             }
@@ -159,6 +163,7 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
             let connection = spare_slot
                 .as_ref()
                 .map_or(connection, |spare_slot| spare_slot.connection());
+            charge_last_use(workers, &connection, &worker);
             workers.tell(WorkerEvent::Exited(&connection, &exit));
             connection.count_stderr();
             let cause = if exit.asked {
@@ -175,6 +180,7 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
             if let Some(worker) = error.worker {
                 worker.kill();
                 exit = Some(worker.wait().await);
+                charge_last_use(workers, &connection, &worker);
             }
             // Nothing has failed: it ended as it was told to.
             if let (StartOutcome::Declined | StartOutcome::Cancelled, Some(exit)) = (outcome, &exit)
@@ -195,6 +201,14 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
     plan.spec.give_back(id);
     workers.remove_connection(id);
     workers.pool().exited(id, cause);
+}
+
+/// Charges what a worker has used of the processor and was not charged while it ran: it may have lived for a moment only.
+fn charge_last_use(workers: &Workers, connection: &WorkerConnection, worker: &worker::Worker) {
+    let plan = connection.plan();
+    let used = Amounts::of_processor(worker.take_last_use());
+    let usage = workers.usage();
+    usage.charge_worker(&plan.charged_tenant(), &plan.server, &used);
 }
 
 /// Makes a tenant's worker of a spare: the handshake is all that is missing.

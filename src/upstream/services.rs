@@ -10,6 +10,7 @@ use crate::held::Ledger;
 use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::{Metrics, TraceRecorder};
+use crate::usage::Usage;
 
 /// The services that a connection uses beside its own worker. All stand below connections, but for those who are told what
 /// happens.
@@ -25,6 +26,8 @@ pub(crate) struct Services {
     pub(crate) ledger: Ledger,
     /// Where things are counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where what tenants use is counted.
+    pub(crate) usage: Arc<Usage>,
     /// The audit log, which is told what workers reach.
     pub(crate) audit: Option<Arc<Audit>>,
     /// Where requests are recorded for `stdiopool tune`.

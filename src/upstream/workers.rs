@@ -23,6 +23,7 @@ use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
 use crate::telemetry::labels::Observed;
 use crate::telemetry::{Metrics, TraceRecorder};
+use crate::usage::Usage;
 use crate::worker::Guardian;
 
 /// Page-outs at once.
@@ -39,6 +40,8 @@ pub(crate) struct WorkerDependencies {
     pub(crate) ledger: Ledger,
     /// Where things are counted.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where what tenants use is counted.
+    pub(crate) usage: Arc<Usage>,
     /// The audit log, which is told what workers reach.
     pub(crate) audit: Option<Arc<Audit>>,
     /// Where requests are recorded for `stdiopool tune`.
@@ -85,6 +88,7 @@ impl Workers {
                 config: dependencies.config,
                 ledger: dependencies.ledger,
                 metrics: dependencies.metrics,
+                usage: dependencies.usage,
                 audit: dependencies.audit,
                 trace: dependencies.trace,
                 tasks: TaskTracker::new(),
@@ -131,6 +135,11 @@ impl Workers {
     /// What is held for tenants.
     pub fn ledger(&self) -> &Ledger {
         &self.services.ledger
+    }
+
+    /// Where what tenants use is counted.
+    pub fn usage(&self) -> &Usage {
+        &self.services.usage
     }
 
     /// Records what a worker holds, in bytes, for `stdiopool tune`.

@@ -1,7 +1,8 @@
 //! The handle by which a worker is spoken to and ended.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::broadcast;
@@ -106,6 +107,26 @@ impl Worker {
     /// The control group of all workers of its tenant, where tenants have a share of the processors each.
     pub fn tenant_group(&self) -> Option<&TenantGroup> {
         self.0.group.as_ref()?.tenant()
+    }
+
+    /// The part of `total`, its processor time since it was started, that was not taken before: what is measured at several
+    /// places is charged once.
+    pub fn take_use(&self, total: Duration) -> Duration {
+        let total = u64::try_from(total.as_millis()).unwrap_or(u64::MAX);
+        let before = self.0.used_ms.fetch_max(total, Ordering::Relaxed);
+        Duration::from_millis(total.saturating_sub(before))
+    }
+
+    /// As [`Worker::take_use`], of all that it had used when its first process ended. What other processes of it used after they were
+    /// last looked at is not in it, unless they were waited for.
+    pub fn take_last_use(&self) -> Duration {
+        let used = self.0.processes.borrow().used;
+        self.take_use(used)
+    }
+
+    /// Pid of the process that adopts and reaps what its processes leave behind, and so has their processor time.
+    pub fn init_pid(&self) -> u32 {
+        self.0.control.init()
     }
 
     /// Counters, each exact, together not of one moment.

@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) group: Option<Group>,
     /// The worker was started when its folders took more than they may: its files do not grow.
     pub(super) began_full: bool,
+    /// Milliseconds of processor time that were taken by [`super::Worker::take_use`].
+    pub(super) used_ms: AtomicU64,
     exit: OnceLock<Exit>,
 }
 
@@ -89,6 +91,7 @@ impl Shared {
             asks: Asks::default(),
             group,
             began_full,
+            used_ms: AtomicU64::new(0),
             exit: OnceLock::new(),
         }
     }

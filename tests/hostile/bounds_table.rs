@@ -58,6 +58,22 @@ const ROWS: &[(&str, Filled)] = &[
         By("no_two_profiles_have_a_user_in_common_and_none_has_a_tenants"),
     ),
     (
+        "users and servers of which an hour's use is told apart",
+        By("bounds_put_rows_together_and_lose_nothing"),
+    ),
+    (
+        "rows of what was used",
+        By("what_is_too_much_is_put_together_before_anything_goes"),
+    ),
+    (
+        "what a tenant uses in a month",
+        By("a_quota_refuses_says_when_it_begins_anew_and_is_raised_by_a_reload"),
+    ),
+    (
+        "rows of one answer of the admin API on what was used",
+        NeedNot("what is read is the operator's own question"),
+    ),
+    (
         "servers of tenants that were found to have one process at a time",
         NeedNot("entries of fixed size, of servers that are in pool.toml"),
     ),

@@ -51,3 +51,4 @@ mod support;
 mod tenants;
 mod told;
 mod tune;
+mod usage;

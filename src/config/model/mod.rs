@@ -39,6 +39,7 @@ use super::mistake::Warning;
 use super::policy::Policy;
 use crate::held;
 use crate::ids::{ServerName, TenantId, is_valid_name};
+use crate::usage::Quotas;
 
 /// The tenant of callers that name none, where nobody has to say who they are.
 pub const DEFAULT_TENANT: &str = "default";
@@ -140,6 +141,12 @@ impl Config {
     pub fn body_rate(&self, tenant: &TenantId) -> NonZeroU64 {
         let own = self.tenants.get(tenant).and_then(|tenant| tenant.body_rate);
         own.unwrap_or(self.rates.body_rate)
+    }
+
+    /// What a tenant may use in a month.
+    pub fn quotas(&self, tenant: &TenantId) -> Quotas {
+        let own = self.tenants.get(tenant).map(|tenant| tenant.quotas);
+        own.unwrap_or(self.rates.quotas)
     }
 
     /// The tenants that may make stdiopool hold more or less than others, and how many bytes.

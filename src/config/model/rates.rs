@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU64;
 
+use crate::usage::Quotas;
+
 /// How much one tenant or one user may ask. 0 is no limit.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Rates {
@@ -34,6 +36,8 @@ pub struct DefaultRates {
     pub body_rate: NonZeroU64,
     /// Limits of all users of a tenant together, unless the tenant has limits of its own.
     pub tenant: Rates,
+    /// What a tenant may use in a month, unless the tenant has limits of its own.
+    pub quotas: Quotas,
     /// Limits of each user of a tenant, or of each token where it names no user.
     pub user: Rates,
 }

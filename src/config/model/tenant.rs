@@ -11,6 +11,7 @@ use super::rates::Rates;
 use super::secret::SecretSource;
 use crate::egress::Network;
 use crate::ids::ServerName;
+use crate::usage::Quotas;
 
 /// `[tenants.NAME]`
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub struct Tenant {
     pub tokens: Vec<Token>,
     /// How much the tenant may ask; `None` for `[limits] tenant`.
     pub rates: Option<Rates>,
+    /// What the tenant may use in a month.
+    pub quotas: Quotas,
     /// Bytes that it may make stdiopool hold; `None` for `limits.memory_held`.
     pub memory_held: Option<u64>,
     /// Bytes of bodies a second that it may send; `None` for `limits.body_rate`.

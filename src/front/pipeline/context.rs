@@ -15,11 +15,16 @@ use crate::protocol::{Envelope, Failure, FailureStatus, Reason};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, RequestSpan, ServerMetrics};
 use crate::upstream::OutboundMessage;
+use crate::usage::{Amounts, Meter};
 
 /// The requests of one POST on their way: counts them and their outcomes, and writes both down.
 pub(in crate::front) struct RequestContext {
     metrics: Arc<Metrics>,
     of_server: Arc<ServerMetrics>,
+    /// Counts for the caller what is counted for the server.
+    meter: Meter,
+    /// Bytes that came and went, and are not charged yet: they are with the next outcome.
+    bytes: [u64; 2],
     arrived: Instant,
     /// Methods still without an outcome, in the order asked. In a batch the pairing of outcomes
     /// with methods is by order. Nearly always one.
@@ -38,6 +43,7 @@ pub(in crate::front) struct RequestContext {
 impl RequestContext {
     pub(in crate::front) fn new(
         metrics: &Arc<Metrics>,
+        meter: Meter,
         server: &ServerName,
         arrived: Instant,
         statuses: FailureStatus,
@@ -49,6 +55,8 @@ impl RequestContext {
             request: RequestSpan::current(),
             of_server: metrics.server(server),
             metrics: Arc::clone(metrics),
+            meter,
+            bytes: [0; 2],
             arrived,
             asked: SmallVec::new(),
             last_answer: None,
@@ -67,6 +75,11 @@ impl RequestContext {
         }
     }
 
+    /// Bytes of the body that they came in.
+    pub(in crate::front) fn came_in(&mut self, bytes: usize) {
+        self.bytes[0] += bytes as u64;
+    }
+
     /// The HTTP request that they came with.
     pub(in crate::front) fn request(&self) -> Option<Arc<RequestSpan>> {
         self.request.clone()
@@ -75,6 +88,7 @@ impl RequestContext {
     /// Notes which of all servers is asked.
     pub(in crate::front) fn is_of(&mut self, server: &ServerName) {
         self.of_server = self.metrics.server(server);
+        self.meter.is_of(server);
     }
 
     pub(in crate::front) fn answered(&mut self, is_error: bool) {
@@ -121,12 +135,27 @@ impl RequestContext {
         if !self.asked.is_empty() {
             let method = self.asked.remove(0);
             self.of_server.request(method, outcome, took);
+            self.charge(method, outcome, bytes);
         }
+    }
+
+    /// Charges a request to its caller.
+    fn charge(&mut self, method: Method, outcome: Outcome, bytes: Option<usize>) {
+        let [bytes_in, told] = std::mem::take(&mut self.bytes);
+        let is_error = matches!(outcome, Outcome::Error | Outcome::Failed);
+        self.meter.charge(&Amounts {
+            requests: 1,
+            calls: method.is_call().into(),
+            errors: is_error.into(),
+            bytes_in,
+            bytes_out: told + bytes.unwrap_or(0) as u64,
+            ..Amounts::default()
+        });
     }
 
     pub(in crate::front) fn note(&mut self, outbound: &OutboundMessage) {
         match outbound {
-            OutboundMessage::Message(_) => {}
+            OutboundMessage::Message(message) => self.bytes[1] += message.len() as u64,
             OutboundMessage::Answer {
                 at,
                 is_error,

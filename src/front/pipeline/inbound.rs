@@ -11,7 +11,7 @@ use super::client_config::{Configs, together};
 use super::context::RequestContext;
 use super::head::Head;
 use super::limits::{Counted, Permit};
-use super::{negotiate, parse, session};
+use super::{negotiate, parse, quotas, session};
 use crate::front::response::body::Body;
 use crate::front::response::reply;
 use crate::front::state::Front;
@@ -86,12 +86,17 @@ impl<'a> Inbound<'a> {
         self.config.as_ref().ok().and_then(Option::as_ref)
     }
 
-    /// Counts it against the limits of its caller until the permit is dropped.
+    /// Counts it against the limits of its caller until the permit is dropped; a request begins only where its tenant has not used
+    /// all that it may in this month.
     ///
     /// # Errors
-    /// As [`RateLimits::admit`](super::limits::RateLimits::admit).
+    /// As [`RateLimits::admit`](super::limits::RateLimits::admit) and [`quotas::check`].
     pub(in crate::front) fn admit(&self, counted: Counted) -> Result<Permit, Failure> {
         let limits = &self.front.limits;
+        if counted == Counted::Request {
+            let usage = self.front.gateway.usage();
+            quotas::check(usage, &self.caller.runtime.config, &self.principal().tenant)?;
+        }
         limits.admit(&self.caller.runtime.config, self.principal(), counted)
     }
 
@@ -136,7 +141,10 @@ impl<'a> Inbound<'a> {
     /// The context of the requests in it.
     pub(in crate::front) fn context(&self) -> RequestContext {
         let arrived = self.head.arrived;
-        self.front.context(self.principal(), &self.server, arrived)
+        let bytes = self.body.len();
+        let mut context = self.front.context(self.principal(), &self.server, arrived);
+        context.came_in(bytes);
+        context
     }
 
     /// The HTTP statuses that failures have.

@@ -222,9 +222,11 @@ impl RateLimits {
             limited.push(((tenant.clone(), None), of_tenant));
         }
         if of_user != Rates::default() {
-            let user = principal.subject.as_deref().map(Arc::from);
-            let user = user.or_else(|| principal.token.clone());
-            limited.extend(user.map(|user| ((tenant.clone(), Some(user)), of_user)));
+            limited.extend(
+                principal
+                    .user()
+                    .map(|user| ((tenant.clone(), Some(user)), of_user)),
+            );
         }
         if !limited.is_empty() {
             self.take(self.began.elapsed(), &limited, counted)?;

@@ -39,6 +39,7 @@ pub(super) mod limits;
 pub(super) mod negotiate;
 pub(super) mod pacing;
 pub(super) mod parse;
+pub(super) mod quotas;
 pub(super) mod receive;
 pub(super) mod session;
 pub(super) mod target;

@@ -271,6 +271,7 @@ pub(in crate::front) fn take_in(
                 return Err(failure.retry_after(std::time::Duration::from_secs(1)));
             }
             let mut context = front.context(principal, &inbound.server, arrived);
+            context.came_in(body.len());
             context.asks(&envelope);
             let request = context.request();
             let asked = Asked {

@@ -81,6 +81,8 @@ pub(super) struct Entry {
 pub(crate) struct ProcessState {
     /// How the leader ended.
     pub(crate) leader: Option<ExitStatusKind>,
+    /// Processor time that was used until the leader ended.
+    pub(crate) used: Duration,
     /// Nothing of the worker is left.
     pub(crate) gone: bool,
 }

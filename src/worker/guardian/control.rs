@@ -28,6 +28,11 @@ impl Control {
         }
     }
 
+    /// The init process's pid.
+    pub(crate) fn init(&self) -> u32 {
+        self.init
+    }
+
     /// Sends a signal to the leader's process group.
     pub(crate) async fn signal(&self, signal: nix::sys::signal::Signal) {
         let signal = signal as i32;

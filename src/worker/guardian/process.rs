@@ -16,6 +16,7 @@ use nix::sys::wait::WaitPidFlag;
 use nix::unistd::{dup2_stdin, setsid};
 
 use super::super::cgroup::remove_groups_of;
+use super::super::processor_use::processor_time;
 use super::init::{self, Event, InitReport};
 use super::mounts;
 use super::namespaces::Namespaces;
@@ -285,7 +286,14 @@ impl Guardian {
         if let Some(worker) = self.workers.get_mut(&id)
             && !std::mem::replace(&mut worker.exited, true)
         {
-            self.report(&Report::LeaderExited { id, status });
+            // Both are still there, as zombies at least, unless something killed the init process.
+            let pids: Vec<u32> = worker.leader.into_iter().chain([worker.init]).collect();
+            let used_ms = u64::try_from(processor_time(&pids).as_millis()).unwrap_or(u64::MAX);
+            self.report(&Report::LeaderExited {
+                id,
+                status,
+                used_ms,
+            });
         }
     }
 

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::connection::{Connection, Entry, Pids};
 use super::heartbeat::{self, Heartbeat, Step};
@@ -109,12 +110,17 @@ impl Connection {
                     let _gave_up = waiting.send(Err(failure));
                 }
             }
-            Report::LeaderExited { id, status } => {
+            Report::LeaderExited {
+                id,
+                status,
+                used_ms,
+            } => {
                 let status = ExitStatusKind::from(ExitStatus::from_raw(status));
                 self.with(id, |entry| {
-                    entry
-                        .processes
-                        .send_modify(|processes| processes.leader = Some(status));
+                    entry.processes.send_modify(|processes| {
+                        processes.leader = Some(status);
+                        processes.used = Duration::from_millis(used_ms);
+                    });
                 });
             }
             Report::Gone { id } => {

@@ -88,8 +88,9 @@ pub(super) enum Report {
     Spawned { id: u64, pid: u32, init: u32 },
     /// The program could not be started, and nothing is left of the attempt.
     SpawnFailed { id: u64, failure: SpawnFailure },
-    /// The first process ended; `status` as waitpid(2) gives it. The rest is being killed.
-    LeaderExited { id: u64, status: i32 },
+    /// The first process ended; `status` as waitpid(2) gives it, after so many milliseconds of processor time, with what it and the init
+    /// process have waited for. The rest is being killed.
+    LeaderExited { id: u64, status: i32, used_ms: u64 },
     /// Nothing of the worker is left.
     Gone { id: u64 },
 }
