@@ -296,7 +296,7 @@ async fn a_failure_says_why_and_what_to_do() {
 
 #[tokio::test]
 async fn a_session_that_timed_out_is_ended_all_the_same() {
-    let (_, seen) = call(&["hangs", "x", "--timeout", "50ms"]).await;
+    let (_, seen) = call(&["hangs", "x", "--timeout", "1s"]).await;
     assert_eq!(
         seen.last().map(String::as_str),
         Some("hangs/mcp - s-1 2025-06-18")
