@@ -167,6 +167,27 @@ impl Connection {
         self.reply()
     }
 
+    /// Posts a request that is written already and reads the whole answer, whatever it says.
+    ///
+    /// # Errors
+    /// What broke, or a status other than 2xx.
+    pub(crate) async fn post(&mut self, body: &str, stateless_tool: Option<&str>) -> Result<()> {
+        // What is known of an answer is then of this one.
+        self.answer.clear();
+        self.set_body(body);
+        self.exchange("POST", stateless_tool).await
+    }
+
+    /// The status of the last answer, if its head has come.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.answer.head().map(|head| head.status)
+    }
+
+    /// Whether the last answer is a stream of events.
+    pub(crate) fn is_events(&self) -> bool {
+        self.answer.head().is_some_and(|head| head.is_events)
+    }
+
     /// The body of the last answer.
     pub(crate) fn body(&self) -> &[u8] {
         self.answer.body(&self.buffer)
@@ -190,8 +211,10 @@ impl Connection {
     }
 
     fn reply(&self) -> Result<Reply> {
-        let is_events = self.answer.head().is_some_and(|head| head.is_events);
-        Ok(reply::read(self.answer.body(&self.buffer), is_events)?)
+        Ok(reply::read(
+            self.answer.body(&self.buffer),
+            self.is_events(),
+        )?)
     }
 
     /// Sends what is in `body`. An idle connection may have been closed by the other side: then

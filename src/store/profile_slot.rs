@@ -80,9 +80,10 @@ impl ProfileSlot {
             None => (0..WITHOUT_USERS).map(|n| (n, None)).collect(),
             Some(range) => {
                 let users = users_of_profiles(range);
-                let firsts = users.step_by(USERS as usize);
+                // A short name: paths of sockets below it have 107 bytes at the most (unix(7)).
+                let firsts = (0..).zip(users.step_by(USERS as usize));
                 firsts
-                    .map(|first| (first, Some(first..=first + USERS - 1)))
+                    .map(|(n, first)| (n, Some(first..=first + USERS - 1)))
                     .collect()
             }
         };

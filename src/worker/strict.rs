@@ -58,6 +58,8 @@ const SETTINGS: [&str; 33] = [
     "timezone",
     "xdg",
 ];
+/// What programs for fonts have worked out of them (fontconfig): without it each start does so anew.
+const FONT_CACHE: &str = "/var/cache/fontconfig";
 /// What is made anew: nothing of the host's is shown there, but for folders of a worker's own.
 const MADE: [&str; 3] = ["/proc", "/dev", "/sys"];
 
@@ -72,6 +74,7 @@ pub(super) fn root_of(
     let settings = SETTINGS.iter().map(|name| Path::new("/etc").join(name));
     let named = sandbox.named.iter().map(|named| named.path.clone());
     let read = settings
+        .chain([PathBuf::from(FONT_CACHE)])
         .chain(sandbox.shared.iter().cloned())
         .chain(named)
         .chain(strict.readable.iter().cloned());

@@ -15,9 +15,12 @@ mod latency;
 mod reply;
 #[path = "../../benches/load/report/mod.rs"]
 mod report;
+#[path = "../../benches/load/soak/tally.rs"]
+mod tally;
 
 mod answer_tests;
 mod bridge_tests;
 mod latency_tests;
 mod reply_tests;
 mod report_tests;
+mod tally_tests;

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::super::Result;
 use super::super::process::Process;
-use super::super::served::{Served, token};
+use super::super::served::token;
 use super::answers::{Answers, Report};
 use super::floods::{FLOODS, Flood, Hostile, NOISE};
 use super::served::HOSTILE;
@@ -60,13 +60,13 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// Starts it, so that it runs when nothing else wants to: sched(7), `SCHED_IDLE`, in a session of its own, whose
+    /// Starts it against a front door, so that it runs when nothing else wants to: sched(7), `SCHED_IDLE`, in a session of its own, whose
     /// autogroup would otherwise get as much of a processor as that of each server.
     ///
     /// # Errors
     /// If this very program cannot be run once more.
     pub(crate) fn start(
-        served: &Served,
+        address: &str,
         floods: &[&Flood],
         period: Duration,
     ) -> Result<(Self, Handle)> {
@@ -74,7 +74,7 @@ impl Attacker {
         command
             .args(["--idle", "0", "setsid"])
             .arg(std::env::current_exe()?)
-            .args(["flood", "--address", &served.front])
+            .args(["flood", "--address", address])
             .args(["--token", &token(HOSTILE)])
             .args(["--seconds", &(period + LONGER).as_secs().to_string()])
             .args(floods.iter().map(|flood| flood.name))

@@ -22,12 +22,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-pub(crate) use attacker::{AttackerArgs, flood as flood_as_attacker};
+pub(crate) use attacker::{Attacker, AttackerArgs, flood as flood_as_attacker};
+pub(crate) use floods::{Flood, NOISE};
+pub(crate) use served::HOSTILE;
+pub(crate) use watch::descriptors;
 
 use self::answers::Report;
-use self::attacker::Attacker;
 use self::bystander::{Bystander, Seen};
-use self::floods::{FLOODS, Flood, NOISE};
+use self::floods::FLOODS;
 use self::watch::Watch;
 use super::process::mib;
 use super::report::{Cell, Column, Section, Table};
@@ -184,7 +186,7 @@ async fn one(args: &HostileArgs, floods: &[&Flood]) -> Result<Row> {
     let mut bystander = Bystander::open(&served).await?;
     let before = bystander.measure(period / 2).await;
     let memory_before = served.process.memory();
-    let (mut attacker, handle) = Attacker::start(&served, floods, period)?;
+    let (mut attacker, handle) = Attacker::start(&served.front, floods, period)?;
     let watch = Watch::begin(served.process.id(), args.too_much(memory_before), handle);
     attacker.until_ready().await?;
     let during = bystander.measure(period).await;

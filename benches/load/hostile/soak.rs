@@ -172,7 +172,7 @@ async fn flood(
 ) -> Result<Flooded> {
     let period = Duration::from_secs(args.seconds);
     let begun_with = served.process.memory();
-    let (mut attacker, handle) = Attacker::start(served, floods, period)?;
+    let (mut attacker, handle) = Attacker::start(&served.front, floods, period)?;
     let watch = Watch::begin(served.process.id(), args.too_much(begun_with), handle);
     let mut failures = Vec::new();
     {
