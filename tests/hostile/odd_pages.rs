@@ -15,7 +15,9 @@ async fn pages_that_are_odd_give_each_thing_once_and_say_what_is_missing() {
         "nameless",
     ];
     let servers = kinds.map(|kind| without_rules(kind, &["last", "--pages", kind], ""));
-    let pool = Stdiopool::serve(&servers.join("\n"));
+    // Five servers start at once.
+    let patient = "[aggregate]\nlist_timeout = \"60s\"\n";
+    let pool = Stdiopool::serve(&format!("{patient}{}", servers.join("\n")));
     let all = Client::new(format!("{}/mcp", pool.url)).connect().await;
     let listed = all.ask("tools/list", json!({})).await;
     let tools = listed.result()["tools"].as_array().expect("a list");
