@@ -21,7 +21,12 @@ impl Hour {
     /// The hour of that time.
     pub fn of(at: SystemTime) -> Self {
         let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(since.as_secs() / HOUR)
+        Self::of_seconds(since.as_secs())
+    }
+
+    /// The hour of that time, in seconds since 1970.
+    pub fn of_seconds(seconds: u64) -> Self {
+        Self(seconds / HOUR)
     }
 
     /// When it begins, in seconds since 1970.

@@ -152,7 +152,8 @@ proptest! {
             whole.add(amounts);
         }
         prop_assert_eq!(sum(kept.iter().chain(&pending)), whole);
-        let mut hours: BTreeMap<Hour, BTreeSet<(TenantId, Option<Arc<str>>, ServerName)>> = BTreeMap::new();
+        type Names = BTreeSet<(TenantId, Option<Arc<str>>, ServerName)>;
+        let mut hours: BTreeMap<Hour, Names> = BTreeMap::new();
         for row in kept.iter().chain(&pending) {
             let name = (row.tenant.clone(), row.user.clone(), row.server.clone());
             hours.entry(row.hour).or_default().insert(name);

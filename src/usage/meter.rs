@@ -1,8 +1,9 @@
 //! The ledger as those who charge it see it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use nix::time::ClockId;
 use parking_lot::Mutex;
 
 use super::{Amounts, Hour, Ledger, LedgerBounds, MonthSum, Quotas, Row, Verdict, Who};
@@ -17,7 +18,7 @@ pub struct Usage {
 impl Usage {
     /// Nothing was used in this run; `of_month` is what tenants have used in the month of now before it.
     pub fn new(of_month: impl IntoIterator<Item = (TenantId, MonthSum)>) -> Arc<Self> {
-        let mut ledger = Ledger::new(Hour::of(SystemTime::now()), LedgerBounds::default());
+        let mut ledger = Ledger::new(this_hour(), LedgerBounds::default());
         for (tenant, used) in of_month {
             ledger.had_used(&tenant, used);
         }
@@ -28,13 +29,13 @@ impl Usage {
 
     /// Adds what was used just now.
     pub fn charge(&self, who: Who<'_>, amounts: &Amounts) {
-        let now = Hour::of(SystemTime::now());
+        let now = this_hour();
         self.ledger.lock().charge(now, who, amounts);
     }
 
     /// Adds what a worker of that tenant has used just now; it is divided among those who called its server lately.
     pub fn charge_worker(&self, tenant: &TenantId, server: &ServerName, amounts: &Amounts) {
-        let now = Hour::of(SystemTime::now());
+        let now = this_hour();
         let mut ledger = self.ledger.lock();
         ledger.charge_worker(now, tenant, server, amounts);
     }
@@ -58,19 +59,19 @@ impl Usage {
         if !quotas.is_limited() {
             return Verdict::Allowed;
         }
-        let now = Hour::of(SystemTime::now());
+        let now = this_hour();
         quotas.verdict(now, self.ledger.lock().of_month(now, tenant))
     }
 
     /// What the tenant has used in this month.
     pub fn of_month(&self, tenant: &TenantId) -> MonthSum {
-        let now = Hour::of(SystemTime::now());
+        let now = this_hour();
         self.ledger.lock().of_month(now, tenant)
     }
 
     /// Takes about so many rows of what was charged and not taken yet, to write them down; none when there is nothing.
     pub fn take(&self, about: usize) -> Vec<Row> {
-        let now = Hour::of(SystemTime::now());
+        let now = this_hour();
         self.ledger.lock().take(now, about)
     }
 
@@ -92,6 +93,9 @@ pub struct Meter {
     tenant: TenantId,
     user: Option<Arc<str>>,
     server: ServerName,
+    /// Bytes that came and went, and are not charged yet: they are with the next request.
+    bytes_in: u64,
+    bytes_out: u64,
 }
 
 impl Meter {
@@ -107,6 +111,8 @@ impl Meter {
             tenant: tenant.clone(),
             user,
             server: server.clone(),
+            bytes_in: 0,
+            bytes_out: 0,
         }
     }
 
@@ -115,8 +121,30 @@ impl Meter {
         self.server = server.clone();
     }
 
-    /// Adds what was used just now.
-    pub fn charge(&self, amounts: &Amounts) {
+    /// So many bytes came for the next request.
+    pub fn came_in(&mut self, bytes: u64) {
+        self.bytes_in += bytes;
+    }
+
+    /// So many bytes were told for the next request that has its outcome.
+    pub fn told(&mut self, bytes: u64) {
+        self.bytes_out += bytes;
+    }
+
+    /// A request has its outcome.
+    pub fn request(&mut self, is_call: bool, is_error: bool) {
+        let amounts = Amounts {
+            requests: 1,
+            calls: is_call.into(),
+            errors: is_error.into(),
+            bytes_in: std::mem::take(&mut self.bytes_in),
+            bytes_out: std::mem::take(&mut self.bytes_out),
+            ..Amounts::default()
+        };
+        self.charge(&amounts);
+    }
+
+    fn charge(&self, amounts: &Amounts) {
         let who = Who {
             tenant: &self.tenant,
             user: &self.user,
@@ -134,4 +162,11 @@ impl Meter {
         };
         self.charge(&amounts);
     }
+}
+
+/// The hour of now, to within a tick of the kernel's: the clock that is read without counting costs a call a tenth of what the other does.
+fn this_hour() -> Hour {
+    let now = ClockId::CLOCK_REALTIME_COARSE.now();
+    let seconds = now.ok().and_then(|now| u64::try_from(now.tv_sec()).ok());
+    Hour::of_seconds(seconds.unwrap_or(0))
 }

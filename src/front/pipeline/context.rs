@@ -15,16 +15,14 @@ use crate::protocol::{Envelope, Failure, FailureStatus, Reason};
 use crate::telemetry::labels::{Method, Outcome};
 use crate::telemetry::{Metrics, RequestSpan, ServerMetrics};
 use crate::upstream::OutboundMessage;
-use crate::usage::{Amounts, Meter};
+use crate::usage::Meter;
 
 /// The requests of one POST on their way: counts them and their outcomes, and writes both down.
 pub(in crate::front) struct RequestContext {
     metrics: Arc<Metrics>,
     of_server: Arc<ServerMetrics>,
-    /// Counts for the caller what is counted for the server.
-    meter: Meter,
-    /// Bytes that came and went, and are not charged yet: they are with the next outcome.
-    bytes: [u64; 2],
+    /// Counts for the caller what is counted for the server. Boxed, as this value is moved about in futures.
+    meter: Box<Meter>,
     arrived: Instant,
     /// Methods still without an outcome, in the order asked. In a batch the pairing of outcomes
     /// with methods is by order. Nearly always one.
@@ -55,8 +53,7 @@ impl RequestContext {
             request: RequestSpan::current(),
             of_server: metrics.server(server),
             metrics: Arc::clone(metrics),
-            meter,
-            bytes: [0; 2],
+            meter: Box::new(meter),
             arrived,
             asked: SmallVec::new(),
             last_answer: None,
@@ -77,7 +74,7 @@ impl RequestContext {
 
     /// Bytes of the body that they came in.
     pub(in crate::front) fn came_in(&mut self, bytes: usize) {
-        self.bytes[0] += bytes as u64;
+        self.meter.came_in(bytes as u64);
     }
 
     /// The HTTP request that they came with.
@@ -141,21 +138,14 @@ impl RequestContext {
 
     /// Charges a request to its caller.
     fn charge(&mut self, method: Method, outcome: Outcome, bytes: Option<usize>) {
-        let [bytes_in, told] = std::mem::take(&mut self.bytes);
         let is_error = matches!(outcome, Outcome::Error | Outcome::Failed);
-        self.meter.charge(&Amounts {
-            requests: 1,
-            calls: method.is_call().into(),
-            errors: is_error.into(),
-            bytes_in,
-            bytes_out: told + bytes.unwrap_or(0) as u64,
-            ..Amounts::default()
-        });
+        self.meter.told(bytes.unwrap_or(0) as u64);
+        self.meter.request(method.is_call(), is_error);
     }
 
     pub(in crate::front) fn note(&mut self, outbound: &OutboundMessage) {
         match outbound {
-            OutboundMessage::Message(message) => self.bytes[1] += message.len() as u64,
+            OutboundMessage::Message(message) => self.meter.told(message.len() as u64),
             OutboundMessage::Answer {
                 at,
                 is_error,
