@@ -137,7 +137,7 @@ async fn a_folder_that_a_callers_config_names_is_the_callers_own_fault() {
 async fn a_callers_config_that_makes_a_server_hang_at_its_start_hurts_nobody_else() {
     let toml = choosy("choosy", "good").replacen(
         "client_config",
-        "start_timeout = \"1s\"\nclient_config",
+        "start_timeout = \"3s\"\nclient_config",
         1,
     );
     let pool = Stdiopool::serve(&format!(
@@ -164,7 +164,7 @@ async fn a_callers_config_that_makes_a_server_hang_at_its_start_hurts_nobody_els
         assert_eq!(reason, "start_failed", "{message}");
         for part in [
             "with the config that the caller sets",
-            "did not answer `initialize` within 1s",
+            "did not answer `initialize` within 3s",
             "it waits for its file",
         ] {
             assert!(message.contains(part), "{part}: {message}");
