@@ -79,7 +79,7 @@ exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin \"$@\"";
 
 fn keeper(registry: &Registry) -> String {
     format!(
-        "[servers.keeper]\ncommand = \"npx\"\nargs = [\"-y\", \"keeper@1.0.0\"]\nstart_timeout = \"120s\"\nenv = {{ npm_config_registry = {:?}, KEY = \"${{secret.key}}\" }}\n[tenants.bob]\nsecrets.key = {{ file = \"bobs-key\" }}\n",
+        "[pool]\nqueue_timeout = \"120s\"\n[servers.keeper]\ncommand = \"npx\"\nargs = [\"-y\", \"keeper@1.0.0\"]\nstart_timeout = \"120s\"\nenv = {{ npm_config_registry = {:?}, KEY = \"${{secret.key}}\" }}\n[tenants.bob]\nsecrets.key = {{ file = \"bobs-key\" }}\n",
         registry.url
     )
 }
