@@ -22,7 +22,10 @@ pub fn confine(confinement: &Confinement, dir: Option<&Path>) -> io::Result<()> 
     let (mounts, unreadable) = match confinement.can_mount {
         true => (MountPlan::of_command(confinement).mounts(), vec![]),
         // A link leads past a rule by the path that it is at.
-        false => (vec![], confinement.hidden.iter().map(real).collect()),
+        false => (
+            vec![],
+            confinement.hidden.iter().map(|path| real(path)).collect(),
+        ),
     };
     let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
     let devices = devices.chain([PathBuf::from(TERMINALS)]);
@@ -41,8 +44,8 @@ pub fn confine(confinement: &Confinement, dir: Option<&Path>) -> io::Result<()> 
     })
 }
 
-fn real(path: &PathBuf) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.clone())
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// The control group of one install.

@@ -82,7 +82,7 @@ async fn check(
             .bearer_auth(token(tenant))
             .send();
         let status = asked.await.ok().map(|answer| answer.status().as_u16());
-        let is_up = epoch % 2 == 0 && shared.epoch.load(Ordering::SeqCst) == epoch;
+        let is_up = epoch.is_multiple_of(2) && shared.epoch.load(Ordering::SeqCst) == epoch;
         // What is asked of a supervisor that ends says nothing, and one that drains refuses.
         status.filter(|status| is_up && *status != 503 && *status != 429)
     };
