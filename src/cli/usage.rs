@@ -151,11 +151,11 @@ const HEADER: &str = "from,span,tenant,user,server,requests,calls,errors,cpu_sec
 
 /// Comma-separated values, with a header; a line break in a name is written out.
 fn csv(rows: &[UsageRow]) -> String {
-    let mut text = format!("{HEADER}\r\n");
+    let mut text = format!("{HEADER}\n");
     for row in rows {
         let line: Vec<String> = fields(row).iter().map(|it| quoted(it)).collect();
         text.push_str(&line.join(","));
-        text.push_str("\r\n");
+        text.push_str("\n");
     }
     text
 }

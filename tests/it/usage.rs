@@ -193,6 +193,7 @@ async fn what_is_used_agrees_with_the_metrics_and_survives_a_kill() {
         .filter(|line| line.contains(",acme,ada,demo,"))
         .collect();
     assert!(!users.is_empty(), "{csv}");
+    assert!(!csv.contains('\\'), "characters of control: {csv}");
     let told: Value = serde_json::from_str(&run(
         &pool,
         &["usage", "--json", "--since", "1h", "--user", "ada"],
