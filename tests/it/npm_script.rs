@@ -36,8 +36,6 @@ impl Npm {
                     r#"#!/bin/sh
 echo "$1" >> {here}/asked
 if [ "$1" = root ]; then echo {here}/none; exit; fi
-# As a real one that has no such setting.
-if [ "$1" = config ]; then echo undefined; exit; fi
 while [ -e {here}/hold ]; do sleep 0.02; done
 if [ -e {here}/broken ]; then echo "no such package" >&2; exit 1; fi
 version=$(cat {here}/version)

@@ -8,12 +8,11 @@ use nix::sys::prctl::set_no_new_privs;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{getegid, geteuid};
 
-use super::domain::{self, FileRules};
 use super::init::leave;
 use super::namespaces::{Namespaces, fork_into, make_others, map_user};
 use super::network::OwnNetwork;
 use super::root::{Root, RootEntry};
-use super::{filter, recording};
+use super::{domain, filter, recording};
 use crate::process::{ask_own_program, may_look_into_others};
 
 /// First argument that makes this program try isolation; the second says which.
@@ -221,7 +220,7 @@ fn try_as_leader(probe: IsolationProbe) -> Result<(), IsolationUnavailable> {
     )?;
     step(
         "there is no Landlock (Linux before 5.19, or built or booted without)",
-        domain::enter(&FileRules::writable(root.writable())),
+        domain::enter(Some(root.writable())),
     )?;
     step("system calls cannot be filtered (seccomp)", filter::apply())
 }
