@@ -155,7 +155,7 @@ fn csv(rows: &[UsageRow]) -> String {
     for row in rows {
         let line: Vec<String> = fields(row).iter().map(|it| quoted(it)).collect();
         text.push_str(&line.join(","));
-        text.push_str("\n");
+        text.push('\n');
     }
     text
 }
