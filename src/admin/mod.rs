@@ -10,7 +10,7 @@
 //! - a web page cannot act or read through the operator's browser: on loopback only loopback
 //!   `Host`s are answered (DNS rebinding), and an action with an `Origin` is refused (CSRF);
 //! - what is a credential or a tenant's secret is not here: session ids appear as a
-//!   [`Fingerprint`], of a command line only the program;
+//!   [`Fingerprint`], of a command line only the program; of one worker's its arguments too, without what is known for a secret;
 //! - what is answered as JSON has its control characters written out (`\\u009b`), which workers may have written: JSON is read on
 //!   terminals, and a parser reads equal values;
 //! - every error is JSON, `{"error": "what, why", "reason": "word"}`.
@@ -40,9 +40,10 @@ pub use accounts::{
 };
 pub use model::{
     BarredRow, CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError,
-    LimitsInForce, LogLine, MAX_CONFIGURATIONS, MAX_OBSERVED, ObservedServer, OpenConfiguration,
-    PrimedStarts, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck, ServerRow, SessionRow,
-    StartCounts, Status, SupervisorState, TemplateRow, TenantRow, WorkerCounts, WorkerRow,
+    LimitsInForce, LogLine, LongestWait, MAX_CONFIGURATIONS, MAX_OBSERVED, ObservedServer,
+    OpenConfiguration, PrimedStarts, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck, ServerRow,
+    SessionRow, StartCounts, StartRow, Status, SupervisorState, TemplateRow, TenantRow,
+    WorkerCounts, WorkerRow,
 };
 pub use router::{AdminError, Options, router};
 pub use supervisor::{EventFollow, LogFollow, NotReloaded, Reload, Supervisor, UsageReading};

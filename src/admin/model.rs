@@ -93,12 +93,28 @@ pub struct Status {
     pub memory_bytes: u64,
     /// Requests waiting for a slot.
     pub queue_depth: usize,
+    /// The one of them that has waited for longest; none if none waits.
+    #[serde(default)]
+    pub longest_wait: Option<LongestWait>,
     /// Open sessions, all servers.
     pub sessions: usize,
     /// Starts of workers since the supervisor started.
     pub starts: StartCounts,
     /// Servers whose circuit is open.
     pub circuits: Vec<CircuitRow>,
+}
+
+/// The request that has waited for a slot for longest.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LongestWait {
+    /// How long the request has waited.
+    pub seconds: f64,
+    /// The tenant of the request.
+    pub tenant: TenantId,
+    /// The server of the request.
+    pub server: ServerName,
+    /// What stands in the request's way, with the limit and the key to raise: what it would be told if it were refused now.
+    pub message: String,
 }
 
 /// Live workers by state.
@@ -207,7 +223,7 @@ pub struct WorkerRow {
     pub state: WorkerState,
     /// Process id of the leader; none before it is spawned.
     pub pid: Option<u32>,
-    /// Process ids of the whole tree, the leader's included.
+    /// Process ids of the whole tree, the leader's included; empty with `?processes=false`.
     pub processes: Vec<u32>,
     /// Requests it has not answered yet.
     pub in_flight: usize,
@@ -225,6 +241,24 @@ pub struct WorkerRow {
     pub memory_bytes: Option<u64>,
     /// Lines it has written to stderr.
     pub stderr_lines: u64,
+    /// What the worker was started with; of `GET /api/v1/workers/{id}` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartRow>,
+}
+
+/// What a worker was started with, as its server's config and its tenant's values come to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StartRow {
+    /// The program, as it is looked up; of a package's line, the launcher.
+    pub program: String,
+    /// Arguments after the program, secrets redacted; at most 256 of them, of up to 2 KiB each.
+    pub args: Vec<String>,
+    /// The names of the environment's variables. Values are not shown.
+    pub env: Vec<String>,
+    /// The working directory.
+    pub cwd: String,
+    /// Whether the worker was started for values that its caller sets.
+    pub is_callers: bool,
 }
 
 /// `GET /api/v1/sessions`

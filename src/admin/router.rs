@@ -38,8 +38,9 @@ stdiopool admin
 
 GET  /metrics                           Prometheus text, or OpenMetrics by Accept
 GET  /api/v1/status                     the whole at a glance
-GET  /api/v1/workers                    live workers
-GET  /api/v1/workers/{id}               one of them
+GET  /api/v1/workers                    live workers: ?processes=false leaves their process ids out, which are looked for
+                                        in all of /proc
+GET  /api/v1/workers/{id}               one of them, and what it was started with
 GET  /api/v1/workers/{id}/logs          its stderr: ?lines=100, ?follow=true streams events
 GET  /api/v1/ended                      workers that have ended, and why: ?server=, ?tenant=
 GET  /api/v1/sessions                   open sessions
@@ -52,6 +53,7 @@ GET  /api/v1/rules                      whether rules about tools match the tool
 GET  /api/v1/events                     what happens, as an event stream: ?since=10m or ms since 1970,
                                         ?follow=false for those that are remembered only
 POST /api/v1/workers/{id}/stop          stop a worker
+POST /api/v1/workers/{id}/restart       stop a worker when what it has in flight is finished
 POST /api/v1/drain                      finish what is in flight, then end
 POST /api/v1/reload                     read pool.toml again
 
@@ -125,6 +127,7 @@ pub fn router<S: Supervisor>(
         .route("/api/v1/workers/{id}", get(worker::<S>))
         .route("/api/v1/workers/{id}/logs", get(logs::<S>))
         .route("/api/v1/workers/{id}/stop", post(stop::<S>))
+        .route("/api/v1/workers/{id}/restart", post(restart::<S>))
         .route("/api/v1/rules", get(rules::<S>))
         .route("/api/v1/ended", get(ended::<S>))
         .route("/api/v1/sessions", get(sessions::<S>))
@@ -178,8 +181,18 @@ async fn status<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<model::Sta
     Json(admin.supervisor.status())
 }
 
-async fn workers<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<WorkerRow>> {
-    Json(admin.supervisor.workers())
+#[derive(Deserialize)]
+struct WorkersQuery {
+    #[serde(default = "yes")]
+    processes: bool,
+}
+
+async fn workers<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    query: Result<Query<WorkersQuery>, QueryRejection>,
+) -> Result<Json<Vec<WorkerRow>>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_query(&error))?;
+    Ok(Json(admin.supervisor.workers(query.processes)))
 }
 
 async fn sessions<S: Supervisor>(State(admin): State<Admin<S>>) -> Json<Vec<model::SessionRow>> {
@@ -379,6 +392,20 @@ async fn stop<S: Supervisor>(
     }
     tracing::info!(worker = %id, "stopping a worker, asked for through the admin API");
     Ok(accepted(format!("stopping {id}")))
+}
+
+async fn restart<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Done>), ApiError> {
+    let id = worker_id(&id)?;
+    if !admin.supervisor.restart_worker(id) {
+        return Err(ApiError::no_worker(&*admin.supervisor, id));
+    }
+    tracing::info!(worker = %id, "restarting a worker, asked for through the admin API");
+    Ok(accepted(format!(
+        "restarting {id}: it takes no new requests and ends with those it has; the next request starts another"
+    )))
 }
 
 async fn drain<S: Supervisor>(State(admin): State<Admin<S>>) -> (StatusCode, Json<Done>) {

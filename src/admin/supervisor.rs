@@ -49,8 +49,8 @@ pub struct EventFollow {
 pub trait Supervisor: Send + Sync + 'static {
     /// The whole at a glance.
     fn status(&self) -> Status;
-    /// Every live worker, by id.
-    fn workers(&self) -> Vec<WorkerRow>;
+    /// Every live worker, by id. `processes`: with the ids of its processes, for which all of `/proc` is read.
+    fn workers(&self, processes: bool) -> Vec<WorkerRow>;
     /// Every open session.
     fn sessions(&self) -> Vec<SessionRow>;
     /// What tenants, users and servers have used.
@@ -63,10 +63,8 @@ pub trait Supervisor: Send + Sync + 'static {
     fn templates(&self) -> PrimedStarts;
     /// Every tenant that is configured or has something running, by name.
     fn tenants(&self) -> Vec<TenantRow>;
-    /// A live worker; `None` if there is none of that id.
-    fn worker(&self, worker: WorkerId) -> Option<WorkerRow> {
-        self.workers().into_iter().find(|row| row.id == worker)
-    }
+    /// A live worker, and what it was started with; `None` if there is none of that id.
+    fn worker(&self, worker: WorkerId) -> Option<WorkerRow>;
     /// Workers that have ended and are remembered, oldest first.
     fn ended(&self) -> Vec<EndedRow>;
     /// The last `lines` lines of a worker's stderr that are kept, oldest first, also of one that has
@@ -76,6 +74,8 @@ pub trait Supervisor: Send + Sync + 'static {
     fn follow_logs(&self, worker: WorkerId, lines: usize) -> Option<LogFollow>;
     /// Starts to stop a worker, requests in flight or not; false when there is no such worker.
     fn stop_worker(&self, worker: WorkerId) -> bool;
+    /// Gives a worker no new requests and stops it when those it has are finished; false when there is no such worker.
+    fn restart_worker(&self, worker: WorkerId) -> bool;
     /// Takes no new work, lets what is in flight finish, then ends the supervisor.
     fn drain(&self);
     /// Reads the config file again and applies it.

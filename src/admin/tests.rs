@@ -61,7 +61,13 @@ impl Supervisor for Fake {
                 idle_timeout_seconds: 600.0,
             },
             memory_bytes: 70 << 20,
-            queue_depth: 0,
+            queue_depth: 1,
+            longest_wait: Some(LongestWait {
+                seconds: 2.5,
+                tenant: TenantId::new("acme"),
+                server: ServerName::new("github"),
+                message: "no worker within 2s".into(),
+            }),
             sessions: 1,
             starts: StartCounts { ok: 1, failed: 0 },
             circuits: vec![CircuitRow {
@@ -75,14 +81,15 @@ impl Supervisor for Fake {
         }
     }
 
-    fn workers(&self) -> Vec<WorkerRow> {
+    fn workers(&self, processes: bool) -> Vec<WorkerRow> {
+        let processes = if processes { vec![4000, 4001] } else { vec![] };
         vec![WorkerRow {
             id: WorkerId(7),
             server: ServerName::new("github"),
             tenant: TenantId::new("acme"),
             state: WorkerState::Busy,
             pid: Some(4000),
-            processes: vec![4000, 4001],
+            processes,
             in_flight: 1,
             pinned: true,
             requests: 3,
@@ -91,7 +98,24 @@ impl Supervisor for Fake {
             key: "00ff".into(),
             memory_bytes: Some(1 << 20),
             stderr_lines: 2,
+            start: None,
         }]
+    }
+
+    fn worker(&self, worker: WorkerId) -> Option<WorkerRow> {
+        let row = self
+            .workers(true)
+            .into_iter()
+            .find(|row| row.id == worker)?;
+        let start = StartRow {
+            program: "npx".into(),
+            args: vec!["-y".into(), "--token=[redacted]".into()],
+            env: vec!["HOME".into()],
+            cwd: "/data".into(),
+            is_callers: false,
+        };
+        let start = Some(start);
+        Some(WorkerRow { start, ..row })
     }
 
     fn sessions(&self) -> Vec<SessionRow> {
@@ -161,6 +185,11 @@ impl Supervisor for Fake {
 
     fn stop_worker(&self, worker: WorkerId) -> bool {
         self.done.lock().push(format!("stop {worker}"));
+        worker == WorkerId(7)
+    }
+
+    fn restart_worker(&self, worker: WorkerId) -> bool {
+        self.done.lock().push(format!("restart {worker}"));
         worker == WorkerId(7)
     }
 
@@ -276,9 +305,16 @@ async fn the_rows_are_a_contract() {
         .expect("JSON")
     );
     let (code, workers) = get("/api/v1/workers").await;
-    assert_eq!((code, &workers[0]), (StatusCode::OK, &worker));
-    let row: WorkerRow = serde_json::from_value(worker).expect("reads back");
-    assert_eq!(row, Fake::default().workers()[0]);
+    let row: WorkerRow = serde_json::from_value(worker.clone()).expect("reads back");
+    assert_eq!(Some(row), Fake::default().worker(WorkerId(7)));
+    // What one was started with is for whoever looks at that one.
+    let mut listed = worker;
+    let start = listed.as_object_mut().and_then(|row| row.remove("start"));
+    assert!(start.is_some() && code == StatusCode::OK);
+    assert_eq!(workers, json!([listed]));
+    let (_, workers) = get("/api/v1/workers?processes=false").await;
+    listed["processes"] = json!([]);
+    assert_eq!(workers, json!([listed]));
     assert!(!sessions.to_string().contains("secret"));
 }
 
@@ -291,7 +327,9 @@ async fn what_is_not_there_is_said_in_json() {
         ("/api/v1/workers/w8/logs?follow=true", 404, "not_found"),
         ("/api/v1/workers/seven", 400, "invalid_request"),
         ("/api/v1/workers/w7/logs?lines=-1", 400, "invalid_request"),
+        ("/api/v1/workers?processes=some", 400, "invalid_request"),
         ("/api/v1/workers/w7/stop", 405, "method_not_allowed"),
+        ("/api/v1/workers/w7/restart", 405, "method_not_allowed"),
     ] {
         let (status, body) = get(path).await;
         assert_eq!(
@@ -359,13 +397,20 @@ async fn actions_reach_the_supervisor() {
         act("/api/v1/workers/w9/stop").await.0,
         StatusCode::NOT_FOUND
     );
+    let restart = "/api/v1/workers/w7/restart";
+    assert_eq!(act(restart).await.0, StatusCode::ACCEPTED);
+    let restart = "/api/v1/workers/w9/restart";
+    assert_eq!(act(restart).await.0, StatusCode::NOT_FOUND);
     assert_eq!(act("/api/v1/drain").await.0, StatusCode::ACCEPTED);
     let (status, _, body) = act("/api/v1/reload").await;
     assert_eq!(
         (status, body.as_str()),
         (StatusCode::OK, r#"{"message":"1 server changed"}"#)
     );
-    assert_eq!(*fake.done.lock(), ["stop w7", "stop w9", "drain"]);
+    assert_eq!(
+        *fake.done.lock(),
+        ["stop w7", "stop w9", "restart w7", "restart w9", "drain"]
+    );
 
     let broken = Arc::new(Fake {
         reload: Err("pool.toml:3:1: no".into()),

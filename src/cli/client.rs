@@ -322,6 +322,14 @@ impl AdminClient {
         self.read(self.send(request).await?).await
     }
 
+    /// `GET`s text.
+    pub(super) async fn text(&self, path: &str) -> Result<String, CliError> {
+        let request = self.request(Method::GET, path)?.timeout(ANSWER_TIMEOUT);
+        let response = self.send(request).await?;
+        let body = read_body(&self.target, response, MAX_ANSWER).await?;
+        String::from_utf8(body).map_err(|error| CliError::Protocol(error.to_string()))
+    }
+
     /// `POST`s an action and gives what it answered.
     pub(super) async fn act(&self, path: &str) -> Result<String, CliError> {
         let request = self.request(Method::POST, path)?.timeout(ANSWER_TIMEOUT);

@@ -12,8 +12,8 @@ use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
     ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs, ReloadArgs,
-    RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
-    UsageArgs,
+    RestartArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs,
+    TopArgs, TuneArgs, UsageArgs,
 };
 use crate::config;
 use crate::process::{
@@ -42,10 +42,12 @@ enum Command {
     Profile(ProfileArgs),
     Call(CallArgs),
     Ps(PsArgs),
+    Top(TopArgs),
     Logs(LogsArgs),
     Events(EventsArgs),
     Usage(UsageArgs),
     Stop(StopArgs),
+    Restart(RestartArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
     Tenant(TenantArgs),
@@ -95,11 +97,13 @@ pub fn main() -> ExitCode {
         Command::Profile(args) => block_on(args.run()),
         Command::Call(args) => block_on(args.run()),
         Command::Ps(args) => block_on(args.run()),
+        Command::Top(args) => block_on(args.run()),
         Command::Prime(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),
         Command::Events(args) => block_on(args.run()),
         Command::Usage(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
+        Command::Restart(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),
         Command::Tenant(args) => block_on(args.run()),
         Command::Token(args) => block_on(args.run()),

@@ -96,6 +96,18 @@ pub enum CliError {
         /// How long the answer was waited for.
         after: Duration,
     },
+    /// Something is to be drawn on a terminal, and there is none.
+    #[error("`stdiopool top` needs a terminal, and {what}")]
+    #[diagnostic(help(
+        "`stdiopool ps` shows the workers once, `stdiopool ps --json` for programs"
+    ))]
+    NoTerminal {
+        /// What is no terminal.
+        what: &'static str,
+    },
+    /// The terminal cannot be drawn on, or has nothing to say any more.
+    #[error("the terminal is gone or refuses")]
+    Terminal(#[source] io::Error),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,

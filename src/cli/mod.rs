@@ -7,7 +7,7 @@
 //!  serve, demo-server            this process does it
 //!  check, explain, doctor, tune  this process looks, and changes nothing
 //!  profile                       this process serves one server for the moment, and records it
-//!  ps, usage, logs, stop …        the admin API of a running stdiopool  (`client`)
+//!  ps, top, usage, logs, stop …  the admin API of a running stdiopool  (`client`)
 //!  tenant, token, secret, oauth  the admin API; where none runs, the state folder itself  (`accounts`)
 //!  call                          a client of the front door  (`mcp`)
 //! ```
@@ -40,6 +40,7 @@ mod prime;
 mod profile;
 mod ps;
 mod reload;
+mod restart;
 mod schema;
 mod secret;
 mod serve;
@@ -48,6 +49,7 @@ mod stop;
 mod table;
 mod tenant;
 mod token;
+mod top;
 mod tune;
 mod usage;
 mod value;
@@ -73,11 +75,13 @@ pub use prime::PrimeArgs;
 pub use profile::ProfileArgs;
 pub use ps::PsArgs;
 pub use reload::ReloadArgs;
+pub use restart::RestartArgs;
 pub use schema::SchemaArgs;
 pub use secret::SecretArgs;
 pub use serve::ServeArgs;
 pub use stop::StopArgs;
 pub use tenant::TenantArgs;
 pub use token::TokenArgs;
+pub use top::TopArgs;
 pub use tune::TuneArgs;
 pub use usage::UsageArgs;

@@ -200,6 +200,7 @@ mod tests {
             key: "00ff".into(),
             memory_bytes: Some(70_254_592),
             stderr_lines: 2,
+            start: None,
         };
         let starting = WorkerRow {
             id: WorkerId(12),

@@ -35,6 +35,7 @@ mod run;
 mod sampler;
 mod service;
 mod service_manager;
+mod shown;
 mod shutdown;
 mod signals;
 mod start_up;

@@ -11,22 +11,24 @@ use tokio_util::sync::CancellationToken;
 use super::events::Events;
 use super::observed::observed;
 use super::reload::Reloader;
+use super::shown::{started_with, up_to};
 use super::usage::UsageKeeper;
 use crate::admin::{
     Accounting, Act, BarredRow, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint,
-    LimitsInForce, LogFollow, MAX_CONFIGURATIONS, NotReloaded, OpenConfiguration, PrimedStarts,
-    Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState,
-    TemplateRow, TenantRow, UsageReading, WorkerCounts, WorkerRow,
+    LimitsInForce, LogFollow, LongestWait, MAX_CONFIGURATIONS, NotReloaded, OpenConfiguration,
+    PrimedStarts, Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor,
+    SupervisorState, TemplateRow, TenantRow, UsageReading, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
 use crate::gateway::Gateway;
 use crate::ids::{ServerName, WorkerId};
 use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
+use crate::routing::StartPlan;
 use crate::store::UsageFilter;
 use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
-use crate::upstream::{ShownTemplate, start_failed};
+use crate::upstream::{ShownTemplate, refused, start_failed};
 use crate::worker::Worker;
 
 /// Longest text of an error in a row, in bytes.
@@ -65,8 +67,8 @@ fn since(at: SystemTime) -> f64 {
 }
 
 impl Running {
-    /// Rows of workers, whose processes are looked up in one go: each look reads all of `/proc`.
-    fn worker_rows(&self, views: Vec<WorkerView>) -> Vec<WorkerRow> {
+    /// Rows of workers. Their `processes` are looked up in one go, if they are wanted: each look reads all of `/proc`.
+    fn worker_rows(&self, views: Vec<WorkerView>, processes: bool) -> Vec<WorkerRow> {
         let of_view = |view: &WorkerView| {
             self.gateway
                 .workers()
@@ -75,8 +77,12 @@ impl Running {
                 .cloned()
         };
         let workers: Vec<Option<Worker>> = views.iter().map(of_view).collect();
-        let there: Vec<Worker> = workers.iter().flatten().cloned().collect();
-        let mut trees = Worker::trees(&there).into_iter();
+        let mut trees = vec![];
+        if processes {
+            let there: Vec<Worker> = workers.iter().flatten().cloned().collect();
+            trees = Worker::trees(&there);
+        }
+        let mut trees = trees.into_iter();
         let rows = views.into_iter().zip(workers);
         rows.map(|(view, worker)| {
             let processes = worker.as_ref().and_then(|_| trees.next());
@@ -101,6 +107,7 @@ impl Running {
             idle_seconds: view.idle_for.map(|idle| idle.as_secs_f64()),
             key: view.key.to_string(),
             stderr_lines: worker.map_or(0, |worker| worker.stats().stderr_lines),
+            start: None,
         }
     }
 }
@@ -132,6 +139,22 @@ fn done(method: &str) -> AuditRecord {
         outcome: Some("ok".to_owned()),
         ..AuditRecord::default()
     }
+}
+
+/// The record of an act on a worker, of that plan where one is known.
+fn on_worker(
+    method: &str,
+    id: WorkerId,
+    plan: Option<&Arc<StartPlan>>,
+    is_ok: bool,
+) -> AuditRecord {
+    let record = AuditRecord {
+        worker: Some(id.to_string()),
+        server: plan.map(|plan| plan.server.to_string()),
+        tenant: plan.map(|plan| plan.whose().to_owned()),
+        ..done(method)
+    };
+    of_outcome(record, is_ok)
 }
 
 fn of_outcome(mut record: AuditRecord, is_ok: bool) -> AuditRecord {
@@ -180,6 +203,12 @@ impl Supervisor for Running {
                 .filter_map(|worker| worker.measured)
                 .sum(),
             queue_depth: self.gateway.workers().pool().queue_depth(),
+            longest_wait: snapshot.longest_wait.map(|it| LongestWait {
+                seconds: it.waited.as_secs_f64(),
+                tenant: it.tenant,
+                server: it.server,
+                message: up_to(&refused(&it.why).message, MAX_ERROR).to_owned(),
+            }),
             sessions: self.gateway.sessions().count(),
             starts,
             circuits: snapshot
@@ -211,9 +240,9 @@ impl Supervisor for Running {
         }
     }
 
-    fn workers(&self) -> Vec<WorkerRow> {
+    fn workers(&self, processes: bool) -> Vec<WorkerRow> {
         let views = self.gateway.workers().pool().snapshot().workers;
-        self.worker_rows(views)
+        self.worker_rows(views, processes)
     }
 
     fn sessions(&self) -> Vec<SessionRow> {
@@ -380,7 +409,10 @@ impl Supervisor for Running {
     fn worker(&self, id: WorkerId) -> Option<WorkerRow> {
         let views = self.gateway.workers().pool().snapshot().workers;
         let view = views.into_iter().find(|view| view.id == id)?;
-        self.worker_rows(vec![view]).pop()
+        let connection = self.gateway.workers().connection(id);
+        let mut row = self.worker_rows(vec![view], true).pop()?;
+        row.start = connection.map(|connection| started_with(connection.plan()));
+        Some(row)
     }
 
     fn ended(&self) -> Vec<EndedRow> {
@@ -418,19 +450,17 @@ impl Supervisor for Running {
         if let Some(connection) = connection.as_ref().filter(|_| is_stopped) {
             connection.stop_for_operator();
         }
-        self.acted(AuditRecord {
-            method: Some("stop".to_owned()),
-            worker: Some(id.to_string()),
-            server: connection
-                .as_ref()
-                .map(|connection| connection.plan().server.to_string()),
-            tenant: connection
-                .as_ref()
-                .map(|connection| connection.plan().whose().to_owned()),
-            outcome: Some(if is_stopped { "ok" } else { "failed" }.to_owned()),
-            ..AuditRecord::default()
-        });
+        let plan = connection.as_ref().map(|connection| connection.plan());
+        self.acted(on_worker("stop", id, plan, is_stopped));
         is_stopped
+    }
+
+    fn restart_worker(&self, id: WorkerId) -> bool {
+        let connection = self.gateway.workers().connection(id);
+        let is_there = self.gateway.workers().pool().retire(id, StopReason::Admin);
+        let plan = connection.as_ref().map(|connection| connection.plan());
+        self.acted(on_worker("restart", id, plan, is_there));
+        is_there
     }
 
     fn drain(&self) {
@@ -481,13 +511,6 @@ fn open_configurations<'a>(
 ) -> impl Iterator<Item = &'a pool::OpenConfiguration> {
     let all = snapshot.open_configurations.iter();
     all.filter(move |open| open.server == *server)
-}
-
-/// As much of a text as fits into so many bytes.
-fn up_to(text: &str, bytes: usize) -> &str {
-    let mut ends = (0..=bytes.min(text.len())).rev();
-    let end = ends.find(|end| text.is_char_boundary(*end));
-    &text[..end.unwrap_or_default()]
 }
 
 fn circuit_state(snapshot: &Snapshot, server: &ServerName) -> CircuitState {

@@ -171,6 +171,12 @@ impl LaunchSpec {
         self.args.iter().map(|arg| arg.expose_secret()).collect()
     }
 
+    /// The arguments for people, secrets redacted as [`Redactor::redact`] does.
+    pub fn redacted_args(&self) -> impl Iterator<Item = String> {
+        let args = self.args.iter();
+        args.map(|arg| self.redactor.redact(arg.expose_secret()))
+    }
+
     /// A digest equal for equal launches and only for those; part of the pool key.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -413,6 +419,13 @@ pub(super) mod tests {
             spec(&["a", "bc"]).fingerprint()
         );
         assert_ne!(spec(&["TOKEN", "x"]).fingerprint(), spec(&[]).fingerprint());
+    }
+
+    #[test]
+    fn arguments_are_shown_without_their_secrets() {
+        let spec = spec(&["--key=hunter22", "--port=22"]);
+        let shown: Vec<_> = spec.redacted_args().collect();
+        assert_eq!(shown, ["--key=[redacted]", "--port=22"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::policy::{Phase, Policy, Sleep, StartFailure};
+use super::policy::{LongestWait, Phase, Policy, Sleep, StartFailure};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
 /// Where a worker is in its life, as people are told.
@@ -64,6 +64,8 @@ pub struct Snapshot {
     pub waiting: Vec<(TenantId, usize)>,
     /// How many requests wait, by server.
     pub waiting_for: Vec<(ServerName, usize)>,
+    /// The one of these requests that has waited for longest.
+    pub longest_wait: Option<LongestWait>,
     /// The keys of these requests, in any order.
     pub wanted: Vec<PoolKey>,
     /// Servers that are not started because they keep failing.
@@ -160,6 +162,7 @@ impl Snapshot {
             workers,
             waiting,
             waiting_for: policy.waiting_for(),
+            longest_wait: policy.longest_wait(now),
             wanted: policy.wanted_keys().collect(),
             open_circuits,
             open_configurations,

@@ -1,7 +1,7 @@
 //! Requests for slots: granted at once, queued, refused, withdrawn.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::event::{Action, Claim, TicketId};
 use super::limits::KeyFacts;
@@ -18,6 +18,19 @@ enum Slot {
     OverShare,
     /// None that is free.
     None,
+}
+
+/// The ticket that has waited for longest.
+#[derive(Clone, Debug)]
+pub struct LongestWait {
+    /// The tenant of the request.
+    pub tenant: TenantId,
+    /// The server of the request.
+    pub server: ServerName,
+    /// How long the request has waited.
+    pub waited: Duration,
+    /// What the request would be told if it were refused now: what stands in its way.
+    pub why: Refusal,
 }
 
 /// A slot that somebody wants.
@@ -221,6 +234,7 @@ impl Policy {
                 key,
                 tenant,
                 claim,
+                since: now,
                 deadline,
                 yields_at,
             },
@@ -303,29 +317,45 @@ impl Policy {
         let Some(ticket) = self.tickets.get(&id) else {
             return;
         };
-        let refusal = self.why_not(now, ticket.key, &ticket.tenant, ticket.claim);
+        let refusal = self.why_not(now, ticket, self.limits.queue_timeout);
         self.refuse(now, id, refusal, out);
     }
 
-    /// What stands in the way of a ticket: of its key first, then of its tenant and its server, then of the host.
-    fn why_not(&self, now: Instant, key: PoolKey, tenant: &TenantId, claim: Claim) -> Refusal {
-        let Some(record) = self.keys.get(&key) else {
+    /// The ticket that has waited for longest, and what stands in its way; `None` if none waits. Looks at every ticket.
+    pub fn longest_wait(&self, now: Instant) -> Option<LongestWait> {
+        let oldest = self.tickets.iter().min_by_key(|(id, it)| (it.since, **id));
+        let (_, ticket) = oldest?;
+        let waited = now.saturating_duration_since(ticket.since);
+        Some(LongestWait {
+            tenant: ticket.tenant.clone(),
+            server: self.keys.get(&ticket.key)?.facts.server.clone(),
+            waited,
+            // Whole seconds, for people.
+            why: self.why_not(now, ticket, Duration::from_secs(waited.as_secs())),
+        })
+    }
+
+    /// What stands in the way of a ticket: of its key first, then of its tenant and its server, then of the host. `waited`: for how
+    /// long it did so.
+    fn why_not(&self, now: Instant, ticket: &Ticket, waited: Duration) -> Refusal {
+        let Some(record) = self.keys.get(&ticket.key) else {
             return Refusal::Draining;
         };
-        self.why_not_of_key(now, key, record, claim)
-            .or_else(|| self.why_not_of_limits(&record.facts, tenant))
-            .unwrap_or_else(|| self.why_not_of_host(&record.facts.server, tenant))
+        let tenant = &ticket.tenant;
+        self.why_not_of_key(now, ticket, record, waited)
+            .or_else(|| self.why_not_of_limits(&record.facts, tenant, waited))
+            .unwrap_or_else(|| self.why_not_of_host(&record.facts.server, tenant, waited))
     }
 
     /// What the workers of the key, or others of its lineage, have to do with it.
     fn why_not_of_key(
         &self,
         now: Instant,
-        key: PoolKey,
+        ticket: &Ticket,
         record: &KeyRecord,
-        claim: Claim,
+        waited: Duration,
     ) -> Option<Refusal> {
-        let (facts, waited) = (&record.facts, self.limits.queue_timeout);
+        let facts = &record.facts;
         let server = facts.server.clone();
         if let Some(last) = &record.last_failure
             && record.workers.is_empty()
@@ -335,7 +365,7 @@ impl Policy {
                 retry_in: None,
             });
         }
-        if matches!(self.slot(key, claim), Slot::OverShare) {
+        if matches!(self.slot(ticket.key, ticket.claim), Slot::OverShare) {
             return Some(Refusal::SessionShare {
                 server,
                 share: facts.max_of_session,
@@ -357,8 +387,12 @@ impl Policy {
     }
 
     /// Whether the tenant or the server has all workers that it may have.
-    fn why_not_of_limits(&self, facts: &KeyFacts, tenant: &TenantId) -> Option<Refusal> {
-        let waited = self.limits.queue_timeout;
+    fn why_not_of_limits(
+        &self,
+        facts: &KeyFacts,
+        tenant: &TenantId,
+        waited: Duration,
+    ) -> Option<Refusal> {
         let in_use = self.tenants.get(tenant).map_or(0, |record| record.alive);
         if in_use >= facts.tenant_max_workers {
             return Some(Refusal::TenantFull {
@@ -380,8 +414,8 @@ impl Policy {
     }
 
     /// The limit of the pool's own that is reached: memory, starts at once, or workers.
-    fn why_not_of_host(&self, server: &ServerName, tenant: &TenantId) -> Refusal {
-        let (limits, waited) = (&self.limits, self.limits.queue_timeout);
+    fn why_not_of_host(&self, server: &ServerName, tenant: &TenantId, waited: Duration) -> Refusal {
+        let limits = &self.limits;
         let has_place = self.workers.len() < limits.max_workers;
         let needs = self.expected_memory(server);
         if has_place && !self.has_room(needs) {

@@ -67,6 +67,7 @@ mod start_permits;
 mod state;
 mod stock;
 
+pub use admit::LongestWait;
 pub use circuit_change::{CircuitChange, CircuitOf, CircuitTransition};
 pub use event::{Action, Claim, Event, StopReason, TicketId};
 pub use footprint::Sleep;

@@ -124,6 +124,8 @@ pub(super) struct Ticket {
     pub(super) key: PoolKey,
     pub(super) tenant: TenantId,
     pub(super) claim: Claim,
+    /// When the ticket joined the queue.
+    pub(super) since: Instant,
     pub(super) deadline: Instant,
     pub(super) yields_at: Instant,
 }

@@ -8,6 +8,7 @@ pub(crate) mod proxy;
 pub(crate) mod registry;
 mod server;
 pub(crate) mod stateless;
+pub(crate) mod terminal;
 
 pub(crate) use client::{Answer, Client, Events};
 pub(crate) use processes::{

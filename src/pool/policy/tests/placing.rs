@@ -436,3 +436,33 @@ fn a_withdrawn_want_gets_no_answer() {
     assert!(!bench.said(&Action::Grant(ticket, id)));
     assert_eq!(bench.policy.queue_depth(), 0);
 }
+
+#[test]
+fn the_longest_wait_is_told_with_what_stands_in_its_way() {
+    let mut bench = Bench::new(limits(1));
+    let wait = |bench: &Bench| bench.policy.longest_wait(bench.now);
+    assert!(wait(&bench).is_none());
+    let id = bench.busy(1, "a");
+    let first = bench.want(2, "b");
+    bench.after(2.5);
+    bench.want(3, "c");
+    bench.after(1.0);
+    let longest = wait(&bench).expect("two wait");
+    assert_eq!(longest.tenant, TenantId::new("b"));
+    assert_eq!(longest.waited, Duration::from_millis(3_500));
+    let full = Refusal::PoolFull {
+        in_use: 1,
+        limit: 1,
+        starting: 0,
+        waited: Duration::from_secs(3),
+    };
+    assert_eq!(longest.why, full);
+    // The next one is the longest once that is gone.
+    bench.tell(Event::Withdraw(first));
+    let longest = wait(&bench).expect("one waits");
+    assert_eq!(longest.waited, Duration::from_secs(1));
+    bench.release(id);
+    bench.gone(id);
+    let longest = wait(&bench).expect("its worker starts");
+    assert!(matches!(longest.why, Refusal::NotReady { .. }));
+}
