@@ -25,6 +25,7 @@ mod error;
 mod guard;
 mod json;
 mod model;
+mod requests;
 mod router;
 mod state;
 mod stream;
@@ -44,6 +45,7 @@ pub use model::{
     PrimedStarts, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck, ServerRow, SessionRow,
     StartCounts, Status, SupervisorState, TemplateRow, TenantRow, WorkerCounts, WorkerRow,
 };
+pub use requests::{RequestFilter, RequestRow, RequestState};
 pub use router::{AdminError, Options, router};
 pub use supervisor::{EventFollow, LogFollow, NotReloaded, Reload, Supervisor, UsageReading};
 pub use usage::{UsageReport, UsageRow};

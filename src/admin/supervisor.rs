@@ -9,8 +9,9 @@ use super::accounts::{Accounting, Act};
 use super::model::{
     EndedRow, Event, PrimedStarts, RuleCheck, ServerRow, SessionRow, Status, TenantRow, WorkerRow,
 };
+use super::requests::{RequestFilter, RequestRow};
 use super::usage::UsageReport;
-use crate::ids::WorkerId;
+use crate::ids::{RequestId, WorkerId};
 use crate::store::UsageFilter;
 
 /// A reload under way: what changed, in words, or why pool.toml was not put in force (the old config then stays).
@@ -55,6 +56,10 @@ pub trait Supervisor: Send + Sync + 'static {
     fn sessions(&self) -> Vec<SessionRow>;
     /// What tenants, users and servers have used.
     fn usage(&self, filter: UsageFilter) -> UsageReading;
+    /// The requests that are remembered and asked for, the latest first.
+    fn requests(&self, filter: &RequestFilter) -> Vec<RequestRow>;
+    /// The request with that id; `None` if it is not remembered.
+    fn request(&self, id: RequestId) -> Option<RequestRow>;
     /// Every configured server, by name.
     fn servers(&self) -> Vec<ServerRow>;
     /// Whether rules about tools match the tools there are.

@@ -12,8 +12,8 @@ use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
     ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs, ReloadArgs,
-    RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
-    UsageArgs,
+    RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TraceArgs,
+    TuneArgs, UsageArgs,
 };
 use crate::config;
 use crate::process::{
@@ -45,6 +45,7 @@ enum Command {
     Logs(LogsArgs),
     Events(EventsArgs),
     Usage(UsageArgs),
+    Trace(TraceArgs),
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
@@ -99,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => block_on(args.run()),
         Command::Events(args) => block_on(args.run()),
         Command::Usage(args) => block_on(args.run()),
+        Command::Trace(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),
         Command::Tenant(args) => block_on(args.run()),

@@ -15,17 +15,17 @@ use super::usage::UsageKeeper;
 use crate::admin::{
     Accounting, Act, BarredRow, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint,
     LimitsInForce, LogFollow, MAX_CONFIGURATIONS, NotReloaded, OpenConfiguration, PrimedStarts,
-    Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState,
-    TemplateRow, TenantRow, UsageReading, WorkerCounts, WorkerRow,
+    Reload, RequestFilter, RequestRow, RuleCheck, ServerRow, SessionRow, StartCounts, Status,
+    Supervisor, SupervisorState, TemplateRow, TenantRow, UsageReading, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
 use crate::gateway::Gateway;
-use crate::ids::{ServerName, WorkerId};
+use crate::ids::{RequestId, ServerName, WorkerId};
 use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
 use crate::store::UsageFilter;
-use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
+use crate::telemetry::{self, Metrics};
 use crate::upstream::{ShownTemplate, start_failed};
 use crate::worker::Worker;
 
@@ -214,6 +214,15 @@ impl Supervisor for Running {
     fn workers(&self) -> Vec<WorkerRow> {
         let views = self.gateway.workers().pool().snapshot().workers;
         self.worker_rows(views)
+    }
+
+    fn requests(&self, filter: &RequestFilter) -> Vec<RequestRow> {
+        let found = telemetry::requests(filter.limit, |request| filter.is_meant(request));
+        found.into_iter().map(RequestRow::from).collect()
+    }
+
+    fn request(&self, id: RequestId) -> Option<RequestRow> {
+        telemetry::request(id).map(RequestRow::from)
     }
 
     fn sessions(&self) -> Vec<SessionRow> {

@@ -25,7 +25,9 @@ mod log_line;
 mod logging;
 mod metrics;
 mod process;
+mod recent_requests;
 mod registration;
+mod request_progress;
 mod request_span;
 mod server;
 mod server_families;
@@ -39,6 +41,8 @@ pub use logging::{
     LOG_FILTER_ENV, LoggingError, init as init_logging, init_quietly as init_logging_quietly,
 };
 pub use metrics::Metrics;
+pub use recent_requests::{NOTABLE, RECENT, RequestTrace, SLOW, remember, request, requests};
+pub use request_progress::{Passed, Progress};
 pub use request_span::{RequestSpan, in_request, of_request, while_in_request};
 pub use server::ServerMetrics;
 pub use stderr::{flush_stderr, log_lines_dropped, say_on_stderr};

@@ -50,5 +50,6 @@ mod stateless_servers;
 mod support;
 mod tenants;
 mod told;
+mod trace;
 mod tune;
 mod usage;
