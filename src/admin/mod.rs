@@ -24,6 +24,7 @@ mod accounts;
 mod error;
 mod guard;
 mod json;
+mod log_filter;
 mod model;
 mod requests;
 mod router;
@@ -39,6 +40,7 @@ pub use accounts::{
     AccountError, Accounting, Act, GrantDetails, LinkDetails, MadeToken, NewToken, Reply,
     SecretDetails, TenantDetails, TokenDetails, seconds,
 };
+pub use log_filter::{LogFilterRow, NewLogFilter};
 pub use model::{
     BarredRow, CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError,
     LimitsInForce, LogLine, MAX_CONFIGURATIONS, MAX_OBSERVED, ObservedServer, OpenConfiguration,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::ApiError;
 use super::guard::{self, Guard};
 use super::json::Json;
+use super::log_filter::{LogFilterRow, NewLogFilter};
 use super::model::{EndedRow, LogLine, WorkerRow};
 use super::requests::{DEFAULT_ROWS, MAX_ROWS, RequestFilter, RequestRow, RequestState};
 use super::state::Admin;
@@ -30,7 +31,7 @@ use crate::ids::{InvalidRequestId, TenantId, WorkerId};
 use crate::protocol::ApiReason;
 use crate::store::UsageFilter;
 use crate::telemetry::exposition::Format;
-use crate::telemetry::{Metrics, NOTABLE, RECENT};
+use crate::telemetry::{FilterError, Metrics, NOTABLE, RECENT};
 
 /// Log lines when `lines` is not given.
 const DEFAULT_LOG_LINES: usize = 100;
@@ -55,6 +56,7 @@ GET  /api/v1/requests/{id}              one of them, by `data.requestId` of an e
 GET  /api/v1/rules                      whether rules about tools match the tools there are
 GET  /api/v1/events                     what happens, as an event stream: ?since=10m or ms since 1970,
                                         ?follow=false for those that are remembered only
+GET, PUT /api/v1/log-filter             what is logged; `filter`, and `seconds` until the first is back
 POST /api/v1/workers/{id}/stop          stop a worker
 POST /api/v1/drain                      finish what is in flight, then end
 POST /api/v1/reload                     read pool.toml again
@@ -139,6 +141,10 @@ pub fn router<S: Supervisor>(
         .route("/api/v1/requests", get(requests::<S>))
         .route("/api/v1/requests/{id}", get(request::<S>))
         .route("/api/v1/events", get(events::<S>))
+        .route(
+            "/api/v1/log-filter",
+            get(log_filter::<S>).put(set_log_filter::<S>),
+        )
         .route("/api/v1/drain", post(drain::<S>))
         .route("/api/v1/reload", post(reload::<S>));
     let routes = account_routes::routes().into_iter();
@@ -286,6 +292,31 @@ async fn request<S: Supervisor>(
         );
         ApiError::new(ApiReason::NotFound, error)
     })
+}
+
+async fn log_filter<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+) -> Result<Json<LogFilterRow>, ApiError> {
+    let filter = admin.supervisor.log_filter();
+    filter.map(Json).map_err(|error| of_log_filter(&error))
+}
+
+async fn set_log_filter<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    body: Result<axum::Json<NewLogFilter>, JsonRejection>,
+) -> Result<Json<LogFilterRow>, ApiError> {
+    let axum::Json(new) =
+        body.map_err(|error| ApiError::new(ApiReason::InvalidRequest, error.body_text()))?;
+    let filter = admin.supervisor.set_log_filter(&new);
+    filter.map(Json).map_err(|error| of_log_filter(&error))
+}
+
+fn of_log_filter(error: &FilterError) -> ApiError {
+    let reason = match error {
+        FilterError::Form { .. } => ApiReason::InvalidRequest,
+        FilterError::NoLog | FilterError::Apply(_) => ApiReason::Internal,
+    };
+    ApiError::new(reason, error.to_string())
 }
 
 fn worker_id(text: &str) -> Result<WorkerId, ApiError> {

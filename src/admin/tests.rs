@@ -19,7 +19,7 @@ use crate::ids::{RequestId, ServerName, TenantId, WorkerId};
 use crate::protocol::sse;
 use crate::store::UsageFilter;
 use crate::telemetry::labels::{Era, Outcome, WorkerState};
-use crate::telemetry::{self, Metrics, RequestSpan};
+use crate::telemetry::{self, FilterError, Metrics, RequestSpan};
 use crate::usage::Amounts;
 
 /// A supervisor with one worker, `w7`, that writes down what it is told to do.
@@ -138,6 +138,14 @@ impl Supervisor for Fake {
 
     fn request(&self, id: RequestId) -> Option<RequestRow> {
         telemetry::request(id).map(RequestRow::from)
+    }
+
+    fn log_filter(&self) -> Result<LogFilterRow, FilterError> {
+        Ok(telemetry::log_filter()?.into())
+    }
+
+    fn set_log_filter(&self, new: &NewLogFilter) -> Result<LogFilterRow, FilterError> {
+        Ok(telemetry::set_log_filter(new.filter.as_deref(), new.lasting())?.into())
     }
 
     fn rules(&self) -> RuleCheck {

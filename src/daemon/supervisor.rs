@@ -14,9 +14,10 @@ use super::reload::Reloader;
 use super::usage::UsageKeeper;
 use crate::admin::{
     Accounting, Act, BarredRow, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint,
-    LimitsInForce, LogFollow, MAX_CONFIGURATIONS, NotReloaded, OpenConfiguration, PrimedStarts,
-    Reload, RequestFilter, RequestRow, RuleCheck, ServerRow, SessionRow, StartCounts, Status,
-    Supervisor, SupervisorState, TemplateRow, TenantRow, UsageReading, WorkerCounts, WorkerRow,
+    LimitsInForce, LogFilterRow, LogFollow, MAX_CONFIGURATIONS, NewLogFilter, NotReloaded,
+    OpenConfiguration, PrimedStarts, Reload, RequestFilter, RequestRow, RuleCheck, ServerRow,
+    SessionRow, StartCounts, Status, Supervisor, SupervisorState, TemplateRow, TenantRow,
+    UsageReading, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
 use crate::gateway::Gateway;
@@ -25,7 +26,7 @@ use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
 use crate::store::UsageFilter;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
-use crate::telemetry::{self, Metrics};
+use crate::telemetry::{self, FilterError, Metrics};
 use crate::upstream::{ShownTemplate, start_failed};
 use crate::worker::Worker;
 
@@ -457,6 +458,26 @@ impl Supervisor for Running {
             );
             outcome.map_err(|why| NotReloaded::from(Box::from(why)))
         })
+    }
+
+    fn log_filter(&self) -> Result<LogFilterRow, FilterError> {
+        Ok(telemetry::log_filter()?.into())
+    }
+
+    fn set_log_filter(&self, new: &NewLogFilter) -> Result<LogFilterRow, FilterError> {
+        let set = telemetry::set_log_filter(new.filter.as_deref(), new.lasting());
+        self.acted(of_outcome(done("log-level"), set.is_ok()));
+        let set = set?;
+        if let Some(lasting) = new.lasting() {
+            let change = set.change;
+            tokio::spawn(async move {
+                tokio::time::sleep(lasting).await;
+                if let Err(error) = telemetry::take_log_filter_back(change) {
+                    tracing::error!(%error, "the filter of the log stays as it is");
+                }
+            });
+        }
+        Ok(set.into())
     }
 
     fn account(&self, act: Act) -> Accounting {

@@ -21,6 +21,7 @@ mod failures;
 mod held;
 pub mod labels;
 mod log_fields;
+mod log_filter;
 mod log_line;
 mod logging;
 mod metrics;
@@ -36,6 +37,9 @@ mod trace;
 mod warnings;
 
 pub use failures::request_failed;
+pub use log_filter::{
+    FilterError, FilterInForce, log_filter, set_log_filter, take_log_filter_back,
+};
 pub use log_line::LogFormat;
 pub use logging::{
     LOG_FILTER_ENV, LoggingError, init as init_logging, init_quietly as init_logging_quietly,

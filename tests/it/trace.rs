@@ -1,4 +1,5 @@
-//! The way of single requests: one that failed is found by the id in its error, one that hangs while it does.
+//! The way of single requests: one that failed is found by the id in its error, one that hangs while it does. And what
+//! is logged, which changes while stdiopool runs.
 
 use std::sync::Arc;
 
@@ -8,9 +9,12 @@ use super::support::{Stdiopool, demo, eventually};
 
 /// What `stdiopool trace` prints, and whether it went well.
 fn trace(pool: &Stdiopool, args: &[&str]) -> Result<String, String> {
-    let all = [&["trace"], args].concat();
+    run(pool, &[&["trace"], args].concat())
+}
+
+fn run(pool: &Stdiopool, args: &[&str]) -> Result<String, String> {
     #[allow(clippy::disallowed_methods, reason = "the program under test")]
-    let output = pool.command(&all).output().expect("runs");
+    let output = pool.command(args).output().expect("runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     match output.status.success() {
         true => Ok(text(output.stdout)),
@@ -126,4 +130,39 @@ async fn who_is_turned_away_is_found_too_and_what_is_no_id_is_said() {
     assert!(said.contains("another run of stdiopool"), "{said}");
     let said = trace(&pool, &[&format!("{id}ffffff")]).expect_err("none yet");
     assert!(said.contains("nothing is known any more"), "{said}");
+}
+
+#[tokio::test]
+async fn more_is_logged_for_a_while_and_then_what_it_began_with() {
+    let pool = Stdiopool::serve(&demo("demo", ""));
+    let set = |args: &[&str]| run(&pool, &[&["log-level"], args].concat());
+    assert_eq!(set(&[]).expect("told"), "info\n");
+    let said = set(&["info,stdiopool=loud"]).expect_err("no such level");
+    assert!(said.contains("is not a log filter"), "{said}");
+    assert_eq!(
+        set(&[]).expect("told"),
+        "info\n",
+        "a mistake changes nothing"
+    );
+
+    // Of more failures than are logged in a minute, those that follow are there with `debug` only.
+    let client = pool.client_of("acme", "nothing");
+    for _ in 0..40 {
+        client.ask("ping", json!({})).await;
+    }
+    assert!(!pool.log().contains("DEBUG"), "{}", pool.log());
+    let shown = set(&["debug", "--for", "1h"]).expect("set");
+    assert!(
+        shown.starts_with("debug until 2") && shown.ends_with(", then info again\n"),
+        "{shown}"
+    );
+    client.ask("ping", json!({})).await;
+    eventually("it is logged", async || pool.log().contains("DEBUG")).await;
+    assert_eq!(set(&["--reset"]).expect("set"), "info\n");
+
+    set(&["debug", "--for", "1s"]).expect("set");
+    eventually("it is what it was", async || {
+        set(&[]).expect("told") == "info\n"
+    })
+    .await;
 }
