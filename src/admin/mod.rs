@@ -24,7 +24,9 @@ mod accounts;
 mod error;
 mod guard;
 mod json;
+mod log_filter;
 mod model;
+mod requests;
 mod router;
 mod state;
 mod stream;
@@ -38,6 +40,7 @@ pub use accounts::{
     AccountError, Accounting, Act, GrantDetails, LinkDetails, MadeToken, NewToken, Reply,
     SecretDetails, TenantDetails, TokenDetails, seconds,
 };
+pub use log_filter::{LogFilterRow, NewLogFilter};
 pub use model::{
     BarredRow, CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError,
     LimitsInForce, LogLine, LongestWait, MAX_CONFIGURATIONS, MAX_OBSERVED, ObservedServer,
@@ -45,6 +48,7 @@ pub use model::{
     SessionRow, StartCounts, StartRow, Status, SupervisorState, TemplateRow, TenantRow,
     WorkerCounts, WorkerRow,
 };
+pub use requests::{RequestFilter, RequestRow, RequestState};
 pub use router::{AdminError, Options, router};
 pub use supervisor::{EventFollow, LogFollow, NotReloaded, Reload, Supervisor, UsageReading};
 pub use usage::{UsageReport, UsageRow};

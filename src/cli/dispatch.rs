@@ -11,9 +11,9 @@ use tokio::runtime::Builder;
 use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
-    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs, ReloadArgs,
-    RestartArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs,
-    TopArgs, TuneArgs, UsageArgs,
+    ExplainArgs, LogLevelArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs,
+    ReloadArgs, RestartArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs,
+    TokenArgs, TopArgs, TraceArgs, TuneArgs, UsageArgs,
 };
 use crate::config;
 use crate::process::{
@@ -44,8 +44,10 @@ enum Command {
     Ps(PsArgs),
     Top(TopArgs),
     Logs(LogsArgs),
+    LogLevel(LogLevelArgs),
     Events(EventsArgs),
     Usage(UsageArgs),
+    Trace(TraceArgs),
     Stop(StopArgs),
     Restart(RestartArgs),
     Drain(DrainArgs),
@@ -100,8 +102,10 @@ pub fn main() -> ExitCode {
         Command::Top(args) => block_on(args.run()),
         Command::Prime(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),
+        Command::LogLevel(args) => block_on(args.run()),
         Command::Events(args) => block_on(args.run()),
         Command::Usage(args) => block_on(args.run()),
+        Command::Trace(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
         Command::Restart(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),

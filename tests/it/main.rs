@@ -51,5 +51,6 @@ mod support;
 mod tenants;
 mod told;
 mod top;
+mod trace;
 mod tune;
 mod usage;

@@ -24,6 +24,7 @@ mod model_tests;
 mod runtime;
 mod screen;
 mod signals;
+mod theme;
 mod view;
 
 use clap::Args;

@@ -15,7 +15,8 @@ use super::key::Input;
 use super::model::{Effect, Event, Model};
 use super::screen::Screen;
 use super::signals::{Asked, Signals, stop_this_process};
-use super::view::{self, Theme};
+use super::theme::Theme;
+use super::view;
 use crate::cli::CliError;
 use crate::cli::client::AdminClient;
 

@@ -7,8 +7,8 @@ use ratatui::widgets::Paragraph;
 
 use super::super::detail::{Detail, Following};
 use super::super::model::Model;
+use super::super::theme::{Theme, Tone};
 use super::line::{Pieces, wrapped};
-use super::theme::{Theme, Tone};
 use crate::cli::table::{age, size};
 
 /// Lines that the command or the environment may take.

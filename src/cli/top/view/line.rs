@@ -2,7 +2,7 @@
 
 use ratatui::text::{Line, Span};
 
-use super::theme::{Theme, Tone};
+use super::super::theme::{Theme, Tone};
 
 /// A line under way.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use ratatui::text::Text;
 use ratatui::widgets::{Cell, Paragraph, Row, Table};
 
 use super::super::listing::{Column, Content, Kind, Listing, Value, window};
-use super::theme::{Theme, Tone};
+use super::super::theme::{Theme, Tone};
 use crate::telemetry::labels::WorkerState;
 
 /// Between columns.

@@ -16,14 +16,13 @@ mod prompts;
 mod summary;
 #[cfg(test)]
 mod tests;
-mod theme;
 
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout};
 use ratatui::widgets::Paragraph;
 
 use super::model::{Model, Prompt};
-pub(super) use theme::Theme;
+use super::theme::Theme;
 
 /// The smallest screen that has room for anything.
 const FEWEST: (u16, u16) = (40, 8);

@@ -7,8 +7,8 @@ use ratatui::widgets::Paragraph;
 
 use super::super::listing::Kind;
 use super::super::model::{Act, Model, Prompt};
+use super::super::theme::{Theme, Tone};
 use super::line::Pieces;
-use super::theme::{Theme, Tone};
 use crate::counted::counted;
 use crate::ids::WorkerId;
 

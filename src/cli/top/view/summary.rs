@@ -3,8 +3,8 @@
 use ratatui::text::Line;
 
 use super::super::model::{Binding, Model};
+use super::super::theme::{Theme, Tone};
 use super::line::{Pieces, bar};
-use super::theme::{Theme, Tone};
 use crate::admin::{CircuitRow, SupervisorState, WorkerCounts};
 use crate::cli::table::{age, size};
 use crate::cli::top::clean::Clean;

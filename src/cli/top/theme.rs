@@ -4,7 +4,7 @@ use ratatui::style::{Color, Modifier, Style};
 
 /// Whether there are colours.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::cli::top) struct Theme {
+pub(super) struct Theme {
     has_colours: bool,
 }
 
@@ -29,12 +29,12 @@ pub(super) enum Tone {
 
 impl Theme {
     /// With colours unless the variable `NO_COLOR` is there and not empty (<https://no-color.org>).
-    pub(in crate::cli::top) fn of_environment() -> Self {
+    pub(super) fn of_environment() -> Self {
         let no_colour = std::env::var_os("NO_COLOR");
         Self::new(no_colour.is_none_or(|it| it.is_empty()))
     }
 
-    pub(in crate::cli::top) fn new(has_colours: bool) -> Self {
+    pub(super) fn new(has_colours: bool) -> Self {
         Self { has_colours }
     }
 
