@@ -18,9 +18,9 @@ use crate::ids::WorkerId;
 /// Time between an answer and the next question, at least.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same, at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The pause is so many times what the answer took: a supervisor with thousands of workers is not kept busy by who looks at it.
-const PAUSE_TO_ANSWER: u32 = 50;
+const PAUSE_TO_ANSWER: u32 = 30;
 /// How long an answer is waited for before it is said that there is none.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Every so many times the metrics are read too.
@@ -61,7 +61,11 @@ pub(super) async fn poll(client: Arc<AdminClient>, events: Sender<Event>, refres
     }
 }
 
-async fn pool(client: &AdminClient) -> Result<(Status, Vec<WorkerRow>), CliError> {
+/// The pool, and its workers.
+///
+/// # Errors
+/// When nobody answers.
+pub(super) async fn pool(client: &AdminClient) -> Result<(Status, Vec<WorkerRow>), CliError> {
     let status = client.get("api/v1/status").await?;
     // Process ids are not shown, and cost the most to find out.
     let workers = client.get("api/v1/workers?processes=false").await?;

@@ -31,7 +31,6 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::client::AdminArgs;
-use crate::admin::Status;
 
 /// Shows the pool and its workers, live; sorts, filters, shows what one writes, stops and restarts
 #[derive(Args, Clone, Debug)]
@@ -58,10 +57,10 @@ impl TopArgs {
     pub async fn run(self) -> Result<(), miette::Report> {
         screen::check_terminal()?;
         let client = self.admin.client().await?;
-        let status: Status = client.get("api/v1/status").await?;
+        let (status, workers) = feed::pool(&client).await?;
         let address = client.target().url.to_string();
         let now = Instant::now().into_std();
-        let mut model = model::Model::new(now, &address, status);
+        let mut model = model::Model::new(now, &address, status, workers);
         model.filter(&self.filter);
         Ok(runtime::run(client, model).await?)
     }

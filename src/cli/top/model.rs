@@ -129,9 +129,14 @@ pub(super) struct Model {
 }
 
 impl Model {
-    /// Before anything was heard but the status.
-    pub(super) fn new(now: Instant, address: &str, status: Status) -> Self {
-        Self {
+    /// As it is at the beginning.
+    pub(super) fn new(
+        now: Instant,
+        address: &str,
+        status: Status,
+        workers: Vec<WorkerRow>,
+    ) -> Self {
+        let mut model = Self {
             address: Clean::of(address),
             status,
             counters: Counters::default(),
@@ -147,7 +152,14 @@ impl Model {
             has_counted: false,
             height: 24,
             serial: 0,
-        }
+        };
+        model.take_workers(workers);
+        model
+    }
+
+    fn take_workers(&mut self, workers: Vec<WorkerRow>) {
+        self.workers = workers.into_iter().map(Worker::from).collect();
+        self.listing.rebuild(&self.workers);
     }
 
     /// Shows workers with these words only.
@@ -188,8 +200,7 @@ impl Model {
         let was_lost = self.lost.take().is_some();
         self.heard = self.now;
         self.status = status;
-        self.workers = workers.into_iter().map(Worker::from).collect();
-        self.listing.rebuild(&self.workers);
+        self.take_workers(workers);
         if is_another {
             // Its workers have the numbers of others.
             self.close_detail(out);

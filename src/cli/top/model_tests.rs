@@ -54,7 +54,7 @@ pub(super) fn three() -> Vec<WorkerRow> {
 impl Bench {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let model = Model::new(now, "http://127.0.0.1:9090/", status());
+        let model = Model::new(now, "http://127.0.0.1:9090/", status(), vec![]);
         Self { model, now }
     }
 

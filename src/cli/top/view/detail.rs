@@ -10,6 +10,7 @@ use super::super::model::Model;
 use super::super::theme::{Theme, Tone};
 use super::line::{Pieces, wrapped};
 use crate::cli::table::{age, size};
+use crate::counted::counted;
 
 /// Lines that the command or the environment may take.
 const MAX_WRAPPED: usize = 3;
@@ -127,7 +128,7 @@ fn heading_of(detail: &Detail, theme: Theme) -> Line<'static> {
         0 => pieces,
         below => pieces.add(
             Tone::Changing,
-            format!("  ({below} newer lines below: End shows them)"),
+            format!("  ({} below: End shows them)", counted(below, "newer line")),
         ),
     }
     .line()

@@ -26,7 +26,7 @@ const KEYS: &[(&str, &str)] = &[
     ("", "server:NAME and tenant:NAME are the whole name"),
     (
         "Enter",
-        "one worker, and what it writes; of a server or tenant: its workers",
+        "one worker and its stderr; of a server or tenant: its workers",
     ),
     ("Esc", "back; in the table: no filter"),
     ("s", "stop a worker: what it has in flight fails"),
@@ -94,7 +94,7 @@ fn question(model: &Model, act: Act, worker: WorkerId) -> String {
 fn keys(model: &Model, theme: Theme) -> Line<'static> {
     let pieces = Pieces::new(theme);
     if model.detail.is_some() {
-        let keys = "Esc back  s stop  r restart  Up Down End scroll  ? keys  q end";
+        let keys = "Esc back  ? keys  q end  s stop  r restart  Up Down End scroll";
         return pieces.add(Tone::Quiet, keys).line();
     }
     let listing = &model.listing;
@@ -109,6 +109,6 @@ fn keys(model: &Model, theme: Theme) -> Line<'static> {
             .plain(format!("{what} with "))
             .add(Tone::Heading, format!("{filter}  ")),
     };
-    let keys = "Enter look  / filter  < > i sort  Tab group  s stop  r restart  ? keys  q end";
+    let keys = "? keys  q end  Enter look  / filter  < > i sort  Tab group  s stop  r restart";
     pieces.add(Tone::Quiet, keys).line()
 }

@@ -122,7 +122,7 @@ fn the_last_line_says_what_is_asked() {
         last.trim_matches(['"', ' ']).to_owned()
     };
     assert!(
-        last(&bench).starts_with("3 workers  Enter look"),
+        last(&bench).starts_with("3 workers  ? keys"),
         "{}",
         last(&bench)
     );
@@ -143,7 +143,7 @@ fn the_last_line_says_what_is_asked() {
     bench.now += Duration::from_secs(60);
     bench.on(Event::Input(Input::Resized(20)));
     assert!(
-        last(&bench).starts_with("1 worker with acme  Enter"),
+        last(&bench).starts_with("1 worker with acme  ? keys"),
         "{}",
         last(&bench)
     );
