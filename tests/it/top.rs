@@ -273,11 +273,13 @@ async fn a_shell_stops_it_and_lets_it_go_on() {
         shell.press(&format!("fg{LINE_END}"));
         shell.until_shown("no workers now");
     }
-    // One that could not help it draws all of it anew.
+    // One that could not help it draws all of it anew, over what the shell has said.
     signal(Signal::SIGSTOP);
     shell.until_shown("prompt>");
     shell.press(&format!("fg{LINE_END}"));
-    shell.until_shown("no workers now");
+    shell.until("all of it is drawn", |screen| {
+        screen.contains("no workers now") && !screen.contains("prompt>")
+    });
     shell.press("q");
     shell.until("it ends", |screen| screen.trim_end().ends_with("prompt>"));
     assert!(shell.is_as_before());
