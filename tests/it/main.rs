@@ -52,3 +52,4 @@ mod tenants;
 mod told;
 mod tune;
 mod usage;
+mod version_managers;
