@@ -53,3 +53,4 @@ mod told;
 mod trace;
 mod tune;
 mod usage;
+mod version_managers;
