@@ -120,7 +120,7 @@ async fn begin_primed(
     if matches!(error.outcome, StartOutcome::Cancelled) {
         return Err(error);
     }
-    workers.not_primed(priming, &error.why);
+    workers.did_not_serve(priming, &error.why);
     Err(StartError {
         outcome: StartOutcome::Declined,
         ..error

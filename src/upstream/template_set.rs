@@ -68,6 +68,8 @@ pub(crate) struct TemplateSet {
     /// Why the last start of a server was not primed, as far as its launch told.
     pub(super) obstacles: Mutex<BTreeMap<ServerName, String>>,
     pub(super) next: AtomicU64,
+    /// Primed starts whose worker did not come to serve.
+    pub(super) failed_starts: AtomicU64,
     /// Templates that import at a time.
     pub(super) imports: Semaphore,
 }
@@ -79,6 +81,7 @@ impl Default for TemplateSet {
             processes: Mutex::default(),
             obstacles: Mutex::default(),
             next: AtomicU64::new(FIRST_ID),
+            failed_starts: AtomicU64::default(),
             imports: Semaphore::new(1),
         }
     }

@@ -158,6 +158,7 @@ impl Workers {
                 let is_of_launch = matches!(
                     error,
                     SpawnError::NoSuchFolder { .. }
+                        | SpawnError::ClosedFolder { .. }
                         | SpawnError::Inaccessible { .. }
                         | SpawnError::NoUser(_)
                         | SpawnError::Folder(_)
@@ -171,7 +172,20 @@ impl Workers {
         }
     }
 
-    /// A worker that was forked from a template did not come to serve: the version is not primed again.
+    /// A worker that was forked from a template did not come to serve: the version is not primed again, and the start is repeated for whoever
+    /// waited for it.
+    pub(super) fn did_not_serve(&self, priming: &Priming, why: &str) {
+        // Before anybody is told that the start failed, so that the next one is ordinary.
+        self.not_primed(priming, why);
+        self.templates.failed_starts.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The number of primed starts until now whose worker did not come to serve.
+    pub(crate) fn failed_primed_starts(&self) -> u64 {
+        self.templates.failed_starts.load(Ordering::Relaxed)
+    }
+
+    /// A primed start has failed: the version is not primed again.
     pub(super) fn not_primed(&self, priming: &Priming, why: &str) {
         let key = &priming.key;
         tracing::warn!(
