@@ -25,6 +25,7 @@ use super::spawn_error::{SpawnError, explain};
 use super::state::{LaunchResources, Shared};
 use super::stderr::StderrLog;
 use super::strict;
+use super::waiting::{self, Waiting};
 use super::{Guardian, Inbox, Options, Worker, resolving};
 use crate::egress::Network;
 use crate::fair::Flow;
@@ -52,7 +53,8 @@ pub async fn spawn(
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    spawn_from(guardian, (id, ForkedFrom::Init), spec, options, inbox, flow).await
+    let from = Source::Guardian(guardian, ForkedFrom::Init);
+    spawn_from(from, id, spec, options, inbox, flow).await
 }
 
 /// Starts a template: a process that imports what others are to be forked with, by [`spawn_primed`]. It is a [`Worker`] that says on its stdout what
@@ -68,8 +70,8 @@ pub async fn spawn_template(
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let from = (id, ForkedFrom::Guardian);
-    spawn_from(guardian, from, spec, options, inbox, flow).await
+    let from = Source::Guardian(guardian, ForkedFrom::Guardian);
+    spawn_from(from, id, spec, options, inbox, flow).await
 }
 
 /// As [`spawn`], of a process that a template has forked: the program's libraries are there already.
@@ -84,29 +86,58 @@ pub async fn spawn_primed(
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let from = (id, ForkedFrom::Template(template.0));
-    spawn_from(guardian, from, spec, options, inbox, flow).await
+    let from = Source::Guardian(guardian, ForkedFrom::Template(template.0));
+    spawn_from(from, id, spec, options, inbox, flow).await
 }
 
-async fn spawn_from(
-    guardian: &Guardian,
-    (id, origin): (WorkerId, ForkedFrom),
+/// As [`spawn`], of a process that has waited for it: the program's dependencies are there already.
+///
+/// # Errors
+/// As [`spawn`]; and when that process is gone, or does not become the worker. Nothing is left of it then.
+pub async fn spawn_from_waiting(
+    waiting: Waiting,
+    id: WorkerId,
     spec: &LaunchSpec,
     options: &Options,
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let prepared = {
-        let spec = spec.clone();
-        let prepared = tokio::task::spawn_blocking(move || prepare(&spec)).await;
-        prepared.map_err(|error| SpawnError::io("prepare the start")(error.into()))??
+    let end = waiting.end();
+    let from = Source::Waiting(Box::new(waiting));
+    let spawned = spawn_from(from, id, spec, options, inbox, flow).await;
+    if spawned.is_err() {
+        end.kill().await;
+    }
+    spawned
+}
+
+/// What the first process of a worker comes from.
+enum Source<'a> {
+    /// The guardian starts or forks it.
+    Guardian(&'a Guardian, ForkedFrom),
+    /// It is there already.
+    Waiting(Box<Waiting>),
+}
+
+async fn spawn_from(
+    source: Source<'_>,
+    id: WorkerId,
+    spec: &LaunchSpec,
+    options: &Options,
+    inbox: Arc<dyn Inbox>,
+    flow: Flow,
+) -> Result<Worker, SpawnError> {
+    let closed = match &source {
+        Source::Guardian(guardian, _) => guardian.closed_to_workers(),
+        // It has the host's network.
+        Source::Waiting(_) => Arc::default(),
     };
     let Prepared {
         program,
         user,
         files,
         recorder,
-    } = prepared;
+    } = prepare(spec).await?;
     let mut launch = Launch::of(spec, program.into_os_string(), user, files);
     let recorder = recorder.map(|recorder| Recorder {
         told: (!recorder.record.is_full()).then(|| Arc::clone(&inbox)),
@@ -136,17 +167,23 @@ async fn spawn_from(
     };
     let procs_files = group.iter().flat_map(Group::procs_files);
     launch.groups = procs_files.map(PathBuf::into_os_string).collect();
-    let start =
-        async || launch_with_pipes(guardian, (id, origin), &launch, recorder.as_ref()).await;
-    let (mut launched, pipes) = match start().await? {
-        // With pipes of its own: what was lost may have written to the first ones. Templates are lost too.
-        Err(LaunchError::Lost) if origin == ForkedFrom::Init => start().await?,
-        launched => launched,
-    }
-    .map_err(|error| explain(error, spec))?;
+    let launched = match source {
+        Source::Waiting(waiting) => waiting::adopt(*waiting, id, &launch).await,
+        Source::Guardian(guardian, origin) => {
+            let start = async || {
+                launch_with_pipes(guardian, (id, origin), &launch, recorder.as_ref()).await
+            };
+            match start().await? {
+                // With pipes of its own: what was lost may have written to the first ones. Templates are lost too.
+                Err(LaunchError::Lost) if origin == ForkedFrom::Init => start().await?,
+                launched => launched,
+            }
+        }
+    };
+    let (mut launched, pipes) = launched.map_err(|error| explain(error, spec))?;
     let egress = match (launched.sockets.take(), allowed(spec)) {
         (Some(sockets), Some(list)) => {
-            let (told, closed) = (Arc::clone(&inbox), guardian.closed_to_workers());
+            let (told, closed) = (Arc::clone(&inbox), closed);
             let egress = Egress::new(list, closed, told, flow.clone());
             Some(tokio::spawn(egress.serve(sockets).in_current_span()))
         }
@@ -217,18 +254,24 @@ fn allowed(spec: &LaunchSpec) -> Option<Arc<crate::egress::AllowList>> {
 }
 
 /// The launch as it is prepared before the guardian is asked.
-struct Prepared {
+pub(super) struct Prepared {
     /// Path of the program.
-    program: PathBuf,
+    pub(super) program: PathBuf,
     /// The user that it runs as, if that is another than stdiopool's.
-    user: Option<u32>,
-    files: Files,
+    pub(super) user: Option<u32>,
+    pub(super) files: Files,
     /// How it is recorded, if it is.
     recorder: Option<Recorder>,
 }
 
-/// What can be checked and done before the guardian is asked.
-fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
+/// Checks and does what can be before the guardian is asked.
+pub(super) async fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
+    let spec = spec.clone();
+    let prepared = tokio::task::spawn_blocking(move || prepared(&spec)).await;
+    prepared.map_err(|error| SpawnError::io("prepare the start")(error.into()))?
+}
+
+fn prepared(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
     let user = match spec.sandbox.as_ref().map(|sandbox| &sandbox.runs_as) {
         Some(RunsAs::User(user)) => Some(*user),
         Some(RunsAs::Nobody(why)) => return Err(SpawnError::NoUser(why.to_string())),
@@ -554,12 +597,12 @@ pub fn find_program(program: &str, path: &str, cwd: &Path) -> Result<PathBuf, Sp
 }
 
 /// Our end, non-blocking, and the worker's, blocking; both close-on-exec.
-fn pipe_in() -> io::Result<(pipe::Sender, OwnedFd)> {
+pub(super) fn pipe_in() -> io::Result<(pipe::Sender, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     Ok((pipe::Sender::from_owned_fd(writer.into())?, reader.into()))
 }
 
-fn pipe_out() -> io::Result<(pipe::Receiver, OwnedFd)> {
+pub(super) fn pipe_out() -> io::Result<(pipe::Receiver, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     Ok((pipe::Receiver::from_owned_fd(reader.into())?, writer.into()))
 }

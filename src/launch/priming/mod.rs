@@ -1,4 +1,5 @@
-//! Which starts of Python packages are primed: forked from a template that has imported the package's libraries already.
+//! Which starts of packages are primed: of Python, forked from a template that has imported the package's libraries already; of node, a process
+//! that has imported them and waits to become the worker. That is a template which is gone when it was used.
 //!
 //! ```text
 //!            an ordinary start has succeeded                 its report
@@ -10,7 +11,7 @@
 //!                                            nobody has that version         └── ended ──▶ Absent
 //! ```
 //!
-//! Pure: without clock and I/O. `upstream::templates` carries it out; `worker::guardian::templates` has the processes.
+//! Pure: without clock and I/O. `upstream::templates` and `upstream::waiting` carry it out; `worker::guardian` has the processes.
 //!
 //! Invariants: a version that is barred stays so while stdiopool runs; of one version there is one template at most; there are
 //! [`MAX_TEMPLATES`] at the most.
@@ -19,6 +20,6 @@ mod obstacle;
 mod report;
 mod templates;
 
-pub use obstacle::{NativeVariable, Obstacle, locale_of, obstacle};
+pub use obstacle::{Interpreter, NativeVariable, Obstacle, obstacle, read_at_start};
 pub use report::Report;
 pub use templates::{Barred, MAX_TEMPLATES, Phase, TemplateKey, TemplateView, Templates, UNUSED};

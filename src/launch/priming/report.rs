@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-/// The one line of a template's stdout (`template.py`).
+/// The one line of a template's stdout (`template.py`), and of a probe for node (`probe.mjs`).
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
@@ -21,6 +21,10 @@ pub struct Report {
     pub failed: Option<String>,
     /// How long the imports took, in milliseconds.
     pub took_ms: u64,
+    /// Of node: those of the modules that are loaded by `require`.
+    pub required: BTreeSet<String>,
+    /// Of node: whether the program is an ES module.
+    pub is_module: bool,
 }
 
 impl Report {

@@ -27,7 +27,7 @@ pub(super) struct SpawnFds {
     /// stdin, stdout and stderr.
     pub(super) pipes: [OwnedFd; 3],
     pub(super) launch: OwnedFd,
-    /// Where sockets of its own network are handed out, if it is to have some.
+    /// Where sockets of its own network are handed out, if it is to have some; the control socket of a process that waits.
     pub(super) sockets: Option<OwnedFd>,
 }
 
@@ -75,6 +75,8 @@ pub(crate) enum ForkedFrom {
     Guardian,
     /// The template of that id: the program has been imported already.
     Template(u64),
+    /// Nothing: it is the process of that id, which has waited. The launch and the socket by which it is spoken to come along.
+    Waiting(u64),
 }
 
 /// Guardian to supervisor. Of each worker: `Spawned`, `LeaderExited`, `Gone`, or else `SpawnFailed`.
@@ -175,6 +177,9 @@ pub(crate) struct Launch {
     pub(crate) network: OwnNetwork,
     /// What of the worker is recorded, if anything.
     pub(crate) recording: Option<Recording>,
+    /// Whether the process is to wait, with its user still to be changed, until it is made a worker (`adoption.rs`). The descriptor that would hand
+    /// out sockets is the one by which it is spoken to.
+    pub(crate) waits: bool,
 }
 
 impl Launch {
@@ -217,6 +222,7 @@ impl Launch {
             root: files.root,
             network: OwnNetwork::of(spec),
             recording: None,
+            waits: false,
         }
     }
 
@@ -305,6 +311,7 @@ mod tests {
             root: None,
             network: OwnNetwork::Host,
             recording: None,
+            waits: false,
             written: vec![],
         };
         let memfd = launch.to_memfd().expect("memfd");
