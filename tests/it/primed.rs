@@ -152,6 +152,8 @@ async fn what_reads_prints_or_starts_while_it_is_imported_is_left_to_each_worker
     }
     let registry = Registry::start();
     let pool = Stdiopool::serve(&servers(&registry, ""));
+    let ordinary = pool.client("aaaa").connect().await;
+    ordinary.delete().await;
     primed(&pool, "bbbb").await;
     let all = templates(&pool).await;
     let template = &all["templates"][0];
