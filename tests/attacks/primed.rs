@@ -77,7 +77,7 @@ async fn pid_of(pool: &Stdiopool, tenant: &str) -> u64 {
 async fn attack(attacker: &Attacker) {
     let registry = Registry::start();
     let pool = Stdiopool::serve(&format!(
-        "[pool]\nqueue_timeout = \"120s\"\n[servers.probe]\n{}\nshare = \"session\"\nprime = \"auto\"\nstart_timeout = \"120s\"\n[servers.probe.env]\nnpm_config_registry = \"{url}\"\nUV_DEFAULT_INDEX = \"{url}/simple\"\n[tenants.anna]\n[tenants.bob]\n",
+        "[pool]\nqueue_timeout = \"120s\"\ncatalog_age = \"never\"\n[servers.probe]\n{}\nshare = \"session\"\nprime = \"auto\"\nstart_timeout = \"120s\"\n[servers.probe.env]\nnpm_config_registry = \"{url}\"\nUV_DEFAULT_INDEX = \"{url}/simple\"\n[tenants.anna]\n[tenants.bob]\n",
         attacker.line,
         url = registry.url
     ));
