@@ -118,19 +118,53 @@ impl RequestId {
     }
 }
 
+/// Tells the requests of this run from those of others. Nothing depends on nobody guessing it.
+static RUN: LazyLock<String> = LazyLock::new(|| {
+    let mut bytes = [0; 4];
+    if getrandom::fill(&mut bytes).is_err() {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        bytes = since.unwrap_or_default().subsec_nanos().to_be_bytes();
+    }
+    data_encoding::HEXLOWER.encode(&bytes)
+});
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// Tells the requests of this run from those of others. Nothing depends on nobody guessing it.
-        static RUN: LazyLock<String> = LazyLock::new(|| {
-            let mut bytes = [0; 4];
-            if getrandom::fill(&mut bytes).is_err() {
-                let since = SystemTime::now().duration_since(UNIX_EPOCH);
-                bytes = since.unwrap_or_default().subsec_nanos().to_be_bytes();
-            }
-            data_encoding::HEXLOWER.encode(&bytes)
-        });
         write!(f, "{}-{:x}", *RUN, self.0)
     }
+}
+
+impl std::str::FromStr for RequestId {
+    type Err = InvalidRequestId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let form = || InvalidRequestId::Form(text.to_owned());
+        let (run, number) = text.trim().split_once('-').ok_or_else(form)?;
+        let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if run.len() != RUN.len() || !is_hex(run) || !is_hex(number) {
+            return Err(form());
+        }
+        let number = u64::from_str_radix(number, 16).map_err(|_| form())?;
+        if !run.eq_ignore_ascii_case(&RUN) {
+            return Err(InvalidRequestId::OtherRun(text.to_owned()));
+        }
+        Ok(Self(number))
+    }
+}
+
+/// A text that is not the id of a request of this run.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRequestId {
+    /// The text looks otherwise.
+    #[error(
+        "`{0}` is not the id of a request; they look like `1f0c22ab-3e` (`data.requestId` of an error, `request{{id=…}}` in the log)"
+    )]
+    Form(String),
+    /// The id was given by an earlier run.
+    #[error(
+        "`{0}` is a request of another run of stdiopool: what is known of single requests ends with its run"
+    )]
+    OtherRun(String),
 }
 
 /// What a session is called where its id must not stand, as in logs: the first four bytes of the id's SHA-256, in hex.
@@ -202,6 +236,39 @@ mod tests {
         };
         assert_eq!(run(one), run(other));
         assert_eq!(run(one).map(|run| run.len()), Some(8));
+    }
+
+    #[test]
+    fn a_request_id_reads_back_what_it_prints_and_of_this_run_alone() {
+        let id = RequestId::next();
+        assert_eq!(id.to_string().parse(), Ok(id));
+        let (run, number) = id
+            .to_string()
+            .split_once('-')
+            .map(|(run, number)| (run.to_owned(), number.to_owned()))
+            .expect("two parts");
+        let other = if run == "00000000" {
+            "00000001"
+        } else {
+            "00000000"
+        };
+        let parsed = |text: String| text.parse::<RequestId>();
+        assert!(matches!(
+            parsed(format!("{other}-{number}")),
+            Err(InvalidRequestId::OtherRun(_))
+        ));
+        for wrong in [
+            String::new(),
+            run.clone(),
+            format!("{run}-"),
+            format!("{run}-+1"),
+            format!("{run}-1-2"),
+        ] {
+            assert!(
+                matches!(parsed(wrong.clone()), Err(InvalidRequestId::Form(_))),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

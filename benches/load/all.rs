@@ -24,6 +24,7 @@ pub(crate) fn measurements(beside: BridgeArgs, is_quick: bool) -> Vec<Measuremen
         },
         seconds: pick(2, 5),
         bytes: 32,
+        against: Vec::new(),
         beside,
     };
     let large = LargeArgs {

@@ -1,5 +1,6 @@
-//! Another bridge to measure, as it is given on the command line.
+//! Another bridge or another stdiopool to measure, as it is given on the command line.
 
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use url::Url;
@@ -38,6 +39,10 @@ pub(crate) enum BadBridge {
     Name(String),
     #[error("no option `{0}`; there are pid, tool and argument")]
     Option(String),
+    #[error("`{0}` is not NAME=PATH")]
+    Build(String),
+    #[error("there is no file {0:?}: build that stdiopool first")]
+    NoFile(PathBuf),
 }
 
 impl FromStr for Bridge {
@@ -83,5 +88,36 @@ impl FromStr for Bridge {
             }
         }
         Ok(bridge)
+    }
+}
+
+/// `NAME=PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OtherBuild {
+    pub(crate) name: String,
+    /// A binary of stdiopool.
+    pub(crate) binary: PathBuf,
+}
+
+impl FromStr for OtherBuild {
+    type Err = BadBridge;
+
+    fn from_str(text: &str) -> Result<Self, BadBridge> {
+        let build = || BadBridge::Build(text.to_owned());
+        let (name, path) = text.split_once('=').ok_or_else(build)?;
+        if name.is_empty() || path.is_empty() {
+            return Err(build());
+        }
+        if TAKEN.contains(&name) {
+            return Err(BadBridge::Name(name.to_owned()));
+        }
+        let binary = PathBuf::from(path);
+        if !binary.is_file() {
+            return Err(BadBridge::NoFile(binary));
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            binary,
+        })
     }
 }

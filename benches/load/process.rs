@@ -2,6 +2,7 @@
 //! proc_pid_clear_refs(5)).
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -94,10 +95,14 @@ pub(crate) fn stdiopool() -> Command {
     command
 }
 
-/// That program in a session of its own, as a service manager starts it: where the kernel shares the processors by
-/// sessions (sched(7)), this one's is not its client's too.
+/// The binary under test in a session of its own, see [`in_session`].
 pub(crate) fn stdiopool_in_session() -> Command {
-    let program = stdiopool().get_program().to_owned();
+    in_session(stdiopool().get_program())
+}
+
+/// A program in a session of its own, as a service manager starts it: where the kernel shares the processors by
+/// sessions (sched(7)), this one's is not its client's too.
+pub(crate) fn in_session(program: &OsStr) -> Command {
     let mut command = Command::new("setsid");
     command.arg(program);
     command.stdin(Stdio::null()).stderr(Stdio::piped());

@@ -1,10 +1,12 @@
 //! `stdiopool serve` with a config of its own, in a folder of its own.
 
+use std::path::Path;
+
 use sha2::{Digest, Sha256};
 
 use super::Result;
 use super::connection::Endpoint;
-use super::process::{Process, stdiopool_in_session};
+use super::process::{Process, in_session, stdiopool_in_session};
 
 /// The demo server, as a table of pool.toml has it.
 pub(crate) const DEMO: &str = "command = \"stdiopool\"\nargs = [\"demo-server\"]\n";
@@ -37,6 +39,14 @@ impl Served {
     /// # Errors
     /// If it does not, with what it said.
     pub(crate) fn start(config: &Config) -> Result<Self> {
+        Self::start_binary(None, config)
+    }
+
+    /// Starts that binary, or the one under test, and waits until it listens.
+    ///
+    /// # Errors
+    /// If it does not, with what it said.
+    pub(crate) fn start_binary(binary: Option<&Path>, config: &Config) -> Result<Self> {
         let mode = if config.tenants > 0 { "token" } else { "none" };
         let mut toml = format!(
             "[http]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nmode = \"{mode}\"\n[pool]\n{}\n[servers.demo]\n{}\n",
@@ -45,7 +55,7 @@ impl Served {
         for tenant in 0..config.tenants {
             toml.push_str(&tenant_table(tenant));
         }
-        Self::serve(&toml)
+        Self::serve_binary(binary, &toml)
     }
 
     /// Serves that pool.toml, whose listeners are on ports of the system's choice, and waits until it listens.
@@ -53,9 +63,16 @@ impl Served {
     /// # Errors
     /// If it does not, with what it said.
     pub(crate) fn serve(toml: &str) -> Result<Self> {
+        Self::serve_binary(None, toml)
+    }
+
+    fn serve_binary(binary: Option<&Path>, toml: &str) -> Result<Self> {
         let dir = tempfile::tempdir()?;
         std::fs::write(dir.path().join("pool.toml"), toml)?;
-        let mut command = stdiopool_in_session();
+        let mut command = match binary {
+            Some(binary) => in_session(binary.as_os_str()),
+            None => stdiopool_in_session(),
+        };
         command
             .arg("serve")
             .current_dir(dir.path())

@@ -1,12 +1,13 @@
 //! Calls under load, through stdiopool, beside the floors and other bridges.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::bare_http;
-use super::bridge::Bridge;
+use super::bridge::{Bridge, OtherBuild};
 use super::connection::{Call, Endpoint, Era};
 use super::http_load::{Load, WARM_UP};
 use super::latency::Calls;
@@ -30,6 +31,9 @@ pub(crate) struct LoadArgs {
     /// Bytes of the echoed text
     #[arg(long, default_value_t = 32)]
     pub(crate) bytes: usize,
+    /// Another stdiopool to measure in the same run, such as the last release; its row has the name. May be repeated
+    #[arg(long, value_name = "NAME=PATH")]
+    pub(crate) against: Vec<OtherBuild>,
     #[command(flatten)]
     pub(crate) beside: BridgeArgs,
 }
@@ -142,24 +146,41 @@ async fn measure(
     };
     keep("raw pipe", pipe(args, sessions));
     keep("bare http", bare(args, sessions).await);
-    keep("stdiopool", pool(args, sessions).await);
+    keep("stdiopool", pool("stdiopool", None, args, sessions).await);
+    for build in &args.against {
+        keep(
+            &build.name,
+            pool(&build.name, Some(&build.binary), args, sessions).await,
+        );
+    }
     for bridge in &args.beside.bridge {
         keep(&bridge.name, other(bridge, args, sessions).await);
     }
-    for _ in 0..args.seconds.max(1) {
-        let mut working = Vec::new();
-        for mut system in systems {
-            match system.turn().await {
-                Ok(()) => working.push(system),
-                Err(error) => {
-                    failures.push(format!("{}, {sessions} sessions: {error}", system.name));
-                }
+    let mut has_failed = vec![false; systems.len()];
+    for turn in 0..args.seconds.max(1) {
+        let mut order: Vec<usize> = (0..systems.len()).collect();
+        // Each is as often behind another one as before it.
+        if turn % 2 == 1 {
+            order.reverse();
+        }
+        for n in order
+            .into_iter()
+            .filter(|n| !has_failed[*n])
+            .collect::<Vec<_>>()
+        {
+            let system = &mut systems[n];
+            if let Err(error) = system.turn().await {
+                failures.push(format!("{}, {sessions} sessions: {error}", system.name));
+                has_failed[n] = true;
             }
         }
-        systems = working;
     }
     let mut found = Vec::new();
-    for mut system in systems {
+    let working = systems
+        .into_iter()
+        .zip(has_failed)
+        .filter(|(_, failed)| !failed);
+    for (mut system, _) in working {
         found.push((system.name.clone(), system.figures()));
         if let Driver::Http(load) = &mut system.driver {
             load.close().await;
@@ -190,17 +211,23 @@ async fn bare(args: &LoadArgs, sessions: usize) -> Result<System> {
     http("bare http", &endpoint, call, sessions, Some(pid), kept).await
 }
 
-async fn pool(args: &LoadArgs, sessions: usize) -> Result<System> {
+/// A stdiopool: that binary, or the one under test.
+async fn pool(
+    name: &str,
+    binary: Option<&Path>,
+    args: &LoadArgs,
+    sessions: usize,
+) -> Result<System> {
     let config = Config {
         server: format!("{DEMO}max_in_flight = {}\n", sessions.max(32)),
         tenants: 1,
         ..Config::default()
     };
-    let served = Box::new(Served::start(&config)?);
+    let served = Box::new(Served::start_binary(binary, &config)?);
     let (pid, call) = (served.process.id(), Call::echo(args.bytes));
     let endpoint = served.endpoint(0);
     let kept = SystemParts::Stdiopool { _served: served };
-    http("stdiopool", &endpoint, call, sessions, Some(pid), kept).await
+    http(name, &endpoint, call, sessions, Some(pid), kept).await
 }
 
 async fn other(bridge: &Bridge, args: &LoadArgs, sessions: usize) -> Result<System> {

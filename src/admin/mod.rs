@@ -24,7 +24,9 @@ mod accounts;
 mod error;
 mod guard;
 mod json;
+mod log_filter;
 mod model;
+mod requests;
 mod router;
 mod state;
 mod stream;
@@ -38,12 +40,14 @@ pub use accounts::{
     AccountError, Accounting, Act, GrantDetails, LinkDetails, MadeToken, NewToken, Reply,
     SecretDetails, TenantDetails, TokenDetails, seconds,
 };
+pub use log_filter::{LogFilterRow, NewLogFilter};
 pub use model::{
     BarredRow, CircuitRow, CircuitState, EndedRow, Event, EventKind, Fingerprint, LastError,
     LimitsInForce, LogLine, MAX_CONFIGURATIONS, MAX_OBSERVED, ObservedServer, OpenConfiguration,
     PrimedStarts, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, RuleCheck, ServerRow, SessionRow,
     StartCounts, Status, SupervisorState, TemplateRow, TenantRow, WorkerCounts, WorkerRow,
 };
+pub use requests::{RequestFilter, RequestRow, RequestState};
 pub use router::{AdminError, Options, router};
 pub use supervisor::{EventFollow, LogFollow, NotReloaded, Reload, Supervisor, UsageReading};
 pub use usage::{UsageReport, UsageRow};

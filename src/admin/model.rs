@@ -44,15 +44,18 @@ mod worker_id {
 }
 
 /// Ids of workers that may not be there, as they are printed, or null.
-mod optional_worker_id {
+pub(super) mod optional_worker_id {
     use super::{Deserialize, WorkerId};
     use serde::{Deserializer, Serialize, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(id: &Option<WorkerId>, s: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::admin) fn serialize<S: Serializer>(
+        id: &Option<WorkerId>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
         id.map(|id| id.to_string()).serialize(s)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::admin) fn deserialize<'de, D: Deserializer<'de>>(
         d: D,
     ) -> Result<Option<WorkerId>, D::Error> {
         Option::<String>::deserialize(d)?

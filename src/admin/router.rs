@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
@@ -19,17 +19,19 @@ use tokio_util::sync::CancellationToken;
 use super::error::ApiError;
 use super::guard::{self, Guard};
 use super::json::Json;
+use super::log_filter::{LogFilterRow, NewLogFilter};
 use super::model::{EndedRow, LogLine, WorkerRow};
+use super::requests::{DEFAULT_ROWS, MAX_ROWS, RequestFilter, RequestRow, RequestState};
 use super::state::Admin;
 use super::stream::{self, OpenStream};
 use super::supervisor::Supervisor;
 use super::usage::{self, UsageReport};
 use super::{account_routes, model};
-use crate::ids::{TenantId, WorkerId};
+use crate::ids::{InvalidRequestId, TenantId, WorkerId};
 use crate::protocol::ApiReason;
 use crate::store::UsageFilter;
-use crate::telemetry::Metrics;
 use crate::telemetry::exposition::Format;
+use crate::telemetry::{FilterError, Metrics, NOTABLE, RECENT};
 
 /// Log lines when `lines` is not given.
 const DEFAULT_LOG_LINES: usize = 100;
@@ -48,9 +50,13 @@ GET  /api/v1/tenants                    tenants
 GET  /api/v1/templates                  what workers of Python packages are forked from
 GET  /api/v1/usage                      what tenants, users and servers have used: ?tenant=, ?user=, ?server=,
                                         ?since=30d or ms since 1970, ?per=hour, day, month or all
+GET  /api/v1/requests                   single requests of late: ?tenant=, ?server=, ?state=open, failed or slow,
+                                        ?limit=100
+GET  /api/v1/requests/{id}              one of them, by `data.requestId` of an error or the id in the log
 GET  /api/v1/rules                      whether rules about tools match the tools there are
 GET  /api/v1/events                     what happens, as an event stream: ?since=10m or ms since 1970,
                                         ?follow=false for those that are remembered only
+GET, PUT /api/v1/log-filter             what is logged; `filter`, and `seconds` until the first is back
 POST /api/v1/workers/{id}/stop          stop a worker
 POST /api/v1/drain                      finish what is in flight, then end
 POST /api/v1/reload                     read pool.toml again
@@ -132,7 +138,13 @@ pub fn router<S: Supervisor>(
         .route("/api/v1/tenants", get(tenants::<S>))
         .route("/api/v1/templates", get(templates::<S>))
         .route("/api/v1/usage", get(used::<S>))
+        .route("/api/v1/requests", get(requests::<S>))
+        .route("/api/v1/requests/{id}", get(request::<S>))
         .route("/api/v1/events", get(events::<S>))
+        .route(
+            "/api/v1/log-filter",
+            get(log_filter::<S>).put(set_log_filter::<S>),
+        )
         .route("/api/v1/drain", post(drain::<S>))
         .route("/api/v1/reload", post(reload::<S>));
     let routes = account_routes::routes().into_iter();
@@ -233,6 +245,78 @@ async fn used<S: Supervisor>(
         Ok(report) => Ok(Json(report)),
         Err(error) => Err(ApiError::new(ApiReason::Internal, error)),
     }
+}
+
+#[derive(Deserialize)]
+struct RequestsQuery {
+    tenant: Option<String>,
+    server: Option<String>,
+    state: Option<String>,
+    limit: Option<usize>,
+}
+
+async fn requests<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    query: Result<Query<RequestsQuery>, QueryRejection>,
+) -> Result<Json<Vec<RequestRow>>, ApiError> {
+    let Query(query) = query.map_err(|error| ApiError::bad_query(&error))?;
+    let state = |text: &str| {
+        RequestState::of(text).ok_or_else(|| {
+            let error = format!("`state` is open, failed or slow, not `{text}`");
+            ApiError::new(ApiReason::InvalidRequest, error)
+        })
+    };
+    let filter = RequestFilter {
+        state: query.state.as_deref().map(state).transpose()?,
+        tenant: query.tenant,
+        server: query.server,
+        limit: query.limit.unwrap_or(DEFAULT_ROWS).min(MAX_ROWS),
+    };
+    Ok(Json(admin.supervisor.requests(&filter)))
+}
+
+async fn request<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path(id): Path<String>,
+) -> Result<Json<RequestRow>, ApiError> {
+    let id = id.parse().map_err(|error: InvalidRequestId| {
+        let reason = match error {
+            InvalidRequestId::Form(_) => ApiReason::InvalidRequest,
+            InvalidRequestId::OtherRun(_) => ApiReason::NotFound,
+        };
+        ApiError::new(reason, error.to_string())
+    })?;
+    admin.supervisor.request(id).map(Json).ok_or_else(|| {
+        let error = format!(
+            "nothing is known any more of the request `{id}`: the last {RECENT} requests are remembered, and {NOTABLE} open, failed or slow ones before those; the log has its lines (`request{{id={id} …}}`)"
+        );
+        ApiError::new(ApiReason::NotFound, error)
+    })
+}
+
+async fn log_filter<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+) -> Result<Json<LogFilterRow>, ApiError> {
+    let filter = admin.supervisor.log_filter();
+    filter.map(Json).map_err(|error| of_log_filter(&error))
+}
+
+async fn set_log_filter<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    body: Result<axum::Json<NewLogFilter>, JsonRejection>,
+) -> Result<Json<LogFilterRow>, ApiError> {
+    let axum::Json(new) =
+        body.map_err(|error| ApiError::new(ApiReason::InvalidRequest, error.body_text()))?;
+    let filter = admin.supervisor.set_log_filter(&new);
+    filter.map(Json).map_err(|error| of_log_filter(&error))
+}
+
+fn of_log_filter(error: &FilterError) -> ApiError {
+    let reason = match error {
+        FilterError::Form { .. } => ApiReason::InvalidRequest,
+        FilterError::NoLog | FilterError::Apply(_) => ApiReason::Internal,
+    };
+    ApiError::new(reason, error.to_string())
 }
 
 fn worker_id(text: &str) -> Result<WorkerId, ApiError> {

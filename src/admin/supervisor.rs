@@ -6,12 +6,15 @@ use std::pin::Pin;
 use tokio::sync::broadcast;
 
 use super::accounts::{Accounting, Act};
+use super::log_filter::{LogFilterRow, NewLogFilter};
 use super::model::{
     EndedRow, Event, PrimedStarts, RuleCheck, ServerRow, SessionRow, Status, TenantRow, WorkerRow,
 };
+use super::requests::{RequestFilter, RequestRow};
 use super::usage::UsageReport;
-use crate::ids::WorkerId;
+use crate::ids::{RequestId, WorkerId};
 use crate::store::UsageFilter;
+use crate::telemetry::FilterError;
 
 /// A reload under way: what changed, in words, or why pool.toml was not put in force (the old config then stays).
 pub type Reload = Pin<Box<dyn Future<Output = Result<String, NotReloaded>> + Send>>;
@@ -55,6 +58,10 @@ pub trait Supervisor: Send + Sync + 'static {
     fn sessions(&self) -> Vec<SessionRow>;
     /// What tenants, users and servers have used.
     fn usage(&self, filter: UsageFilter) -> UsageReading;
+    /// The requests that are remembered and asked for, the latest first.
+    fn requests(&self, filter: &RequestFilter) -> Vec<RequestRow>;
+    /// The request with that id; `None` if it is not remembered.
+    fn request(&self, id: RequestId) -> Option<RequestRow>;
     /// Every configured server, by name.
     fn servers(&self) -> Vec<ServerRow>;
     /// Whether rules about tools match the tools there are.
@@ -80,6 +87,16 @@ pub trait Supervisor: Send + Sync + 'static {
     fn drain(&self);
     /// Reads the config file again and applies it.
     fn reload(&self) -> Reload;
+    /// What is logged.
+    ///
+    /// # Errors
+    /// If there is no log.
+    fn log_filter(&self) -> Result<LogFilterRow, FilterError>;
+    /// Logs by another filter from now on.
+    ///
+    /// # Errors
+    /// If it cannot be read, or there is no log.
+    fn set_log_filter(&self, new: &NewLogFilter) -> Result<LogFilterRow, FilterError>;
     /// Looks at or changes tenants, tokens and secrets of the state store.
     fn account(&self, act: Act) -> Accounting;
     /// What happens from now on, and what has happened since that time, in milliseconds since 1970, as

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -14,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use super::*;
-use crate::ids::{ServerName, TenantId, WorkerId};
+use crate::ids::{RequestId, ServerName, TenantId, WorkerId};
 use crate::protocol::sse;
 use crate::store::UsageFilter;
-use crate::telemetry::Metrics;
-use crate::telemetry::labels::{Era, WorkerState};
+use crate::telemetry::labels::{Era, Outcome, WorkerState};
+use crate::telemetry::{self, FilterError, Metrics, RequestSpan};
 use crate::usage::Amounts;
 
 /// A supervisor with one worker, `w7`, that writes down what it is told to do.
@@ -128,6 +129,23 @@ impl Supervisor for Fake {
                 rows: vec![row],
             })
         })
+    }
+
+    fn requests(&self, filter: &RequestFilter) -> Vec<RequestRow> {
+        let found = telemetry::requests(filter.limit, |request| filter.is_meant(request));
+        found.into_iter().map(RequestRow::from).collect()
+    }
+
+    fn request(&self, id: RequestId) -> Option<RequestRow> {
+        telemetry::request(id).map(RequestRow::from)
+    }
+
+    fn log_filter(&self) -> Result<LogFilterRow, FilterError> {
+        Ok(telemetry::log_filter()?.into())
+    }
+
+    fn set_log_filter(&self, new: &NewLogFilter) -> Result<LogFilterRow, FilterError> {
+        Ok(telemetry::set_log_filter(new.filter.as_deref(), new.lasting())?.into())
     }
 
     fn rules(&self) -> RuleCheck {
@@ -322,6 +340,67 @@ async fn what_was_used_is_told_in_the_spans_that_are_asked_for() {
     for wrong in ["per=week", "since=lately"] {
         let (status, said) = get(&format!("/api/v1/usage?{wrong}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn single_requests_are_told_by_their_id_and_by_what_they_are() {
+    let of = |tenant: &str| {
+        let span = RequestSpan::begin();
+        span.is_of(&TenantId::new(tenant));
+        telemetry::remember(&span);
+        span
+    };
+    let (failed, open) = (of("traced"), of("traced"));
+    let reason = Some("timeout");
+    let (waited, took) = (Duration::from_millis(20), Duration::from_secs(2));
+    failed.progress().waited(waited);
+    failed.progress().ended(took, Outcome::Failed, reason);
+    let (status, row) = get(&format!("/api/v1/requests/{}", failed.id())).await;
+    assert_eq!(status, StatusCode::OK, "{row}");
+    assert_eq!(
+        (
+            &row["outcome"],
+            &row["reason"],
+            &row["waited_ms"],
+            &row["total_ms"]
+        ),
+        (
+            &json!("failed"),
+            &json!("timeout"),
+            &json!(20.0),
+            &json!(2000.0)
+        )
+    );
+    let ids = |query: &'static str| async move {
+        let rows = get(&format!("/api/v1/requests?tenant=traced{query}"))
+            .await
+            .1;
+        let rows = rows.as_array().expect("rows").clone();
+        rows.iter().map(|row| row["id"].clone()).collect::<Vec<_>>()
+    };
+    let [failed, open] = [failed, open].map(|span| json!(span.id().to_string()));
+    assert_eq!(
+        ids("").await,
+        [open.clone(), failed.clone()],
+        "the latest first"
+    );
+    assert_eq!(ids("&limit=1").await, std::slice::from_ref(&open));
+    assert_eq!(ids("&state=open").await, std::slice::from_ref(&open));
+    assert_eq!(ids("&state=failed").await, std::slice::from_ref(&failed));
+    assert_eq!(ids("&state=slow").await, std::slice::from_ref(&failed));
+    assert_eq!(
+        ids("&server=none").await,
+        json!([]).as_array().expect("none").clone()
+    );
+    let (forgotten, run) = (RequestSpan::begin().id(), "zz");
+    for (path, code) in [
+        (format!("/api/v1/requests/{forgotten}"), 404),
+        (format!("/api/v1/requests/{run}"), 400),
+        ("/api/v1/requests?state=lost".to_owned(), 400),
+    ] {
+        let (status, said) = get(&path).await;
+        assert_eq!(status.as_u16(), code, "{path}: {said}");
     }
 }
 

@@ -11,9 +11,9 @@ use tokio::runtime::Builder;
 use super::output;
 use super::{
     AuditArgs, BackupArgs, CallArgs, CheckArgs, DemoServer, DoctorArgs, DrainArgs, EventsArgs,
-    ExplainArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs, ReloadArgs,
-    RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs, TuneArgs,
-    UsageArgs,
+    ExplainArgs, LogLevelArgs, LogsArgs, OauthArgs, PrefetchArgs, PrimeArgs, ProfileArgs, PsArgs,
+    ReloadArgs, RestoreArgs, SchemaArgs, SecretArgs, ServeArgs, StopArgs, TenantArgs, TokenArgs,
+    TraceArgs, TuneArgs, UsageArgs,
 };
 use crate::config;
 use crate::process::{
@@ -43,8 +43,10 @@ enum Command {
     Call(CallArgs),
     Ps(PsArgs),
     Logs(LogsArgs),
+    LogLevel(LogLevelArgs),
     Events(EventsArgs),
     Usage(UsageArgs),
+    Trace(TraceArgs),
     Stop(StopArgs),
     Drain(DrainArgs),
     Reload(ReloadArgs),
@@ -97,8 +99,10 @@ pub fn main() -> ExitCode {
         Command::Ps(args) => block_on(args.run()),
         Command::Prime(args) => block_on(args.run()),
         Command::Logs(args) => block_on(args.run()),
+        Command::LogLevel(args) => block_on(args.run()),
         Command::Events(args) => block_on(args.run()),
         Command::Usage(args) => block_on(args.run()),
+        Command::Trace(args) => block_on(args.run()),
         Command::Stop(args) => block_on(args.run()),
         Command::Drain(args) => block_on(args.run()),
         Command::Tenant(args) => block_on(args.run()),

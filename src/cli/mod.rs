@@ -7,7 +7,7 @@
 //!  serve, demo-server            this process does it
 //!  check, explain, doctor, tune  this process looks, and changes nothing
 //!  profile                       this process serves one server for the moment, and records it
-//!  ps, usage, logs, stop …        the admin API of a running stdiopool  (`client`)
+//!  ps, usage, logs, trace …       the admin API of a running stdiopool  (`client`)
 //!  tenant, token, secret, oauth  the admin API; where none runs, the state folder itself  (`accounts`)
 //!  call                          a client of the front door  (`mcp`)
 //! ```
@@ -30,6 +30,7 @@ mod drain;
 mod error;
 mod events;
 mod explain;
+mod log_level;
 mod logs;
 mod mcp;
 mod oauth;
@@ -48,6 +49,7 @@ mod stop;
 mod table;
 mod tenant;
 mod token;
+mod trace;
 mod tune;
 mod usage;
 mod value;
@@ -66,6 +68,7 @@ pub use drain::DrainArgs;
 pub use error::CliError;
 pub use events::EventsArgs;
 pub use explain::ExplainArgs;
+pub use log_level::LogLevelArgs;
 pub use logs::LogsArgs;
 pub use oauth::OauthArgs;
 pub use prefetch::PrefetchArgs;
@@ -79,5 +82,6 @@ pub use serve::ServeArgs;
 pub use stop::StopArgs;
 pub use tenant::TenantArgs;
 pub use token::TokenArgs;
+pub use trace::TraceArgs;
 pub use tune::TuneArgs;
 pub use usage::UsageArgs;

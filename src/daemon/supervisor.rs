@@ -14,18 +14,19 @@ use super::reload::Reloader;
 use super::usage::UsageKeeper;
 use crate::admin::{
     Accounting, Act, BarredRow, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint,
-    LimitsInForce, LogFollow, MAX_CONFIGURATIONS, NotReloaded, OpenConfiguration, PrimedStarts,
-    Reload, RuleCheck, ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState,
-    TemplateRow, TenantRow, UsageReading, WorkerCounts, WorkerRow,
+    LimitsInForce, LogFilterRow, LogFollow, MAX_CONFIGURATIONS, NewLogFilter, NotReloaded,
+    OpenConfiguration, PrimedStarts, Reload, RequestFilter, RequestRow, RuleCheck, ServerRow,
+    SessionRow, StartCounts, Status, Supervisor, SupervisorState, TemplateRow, TenantRow,
+    UsageReading, WorkerCounts, WorkerRow,
 };
 use crate::config::Share;
 use crate::gateway::Gateway;
-use crate::ids::{ServerName, WorkerId};
+use crate::ids::{RequestId, ServerName, WorkerId};
 use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
 use crate::store::UsageFilter;
-use crate::telemetry::Metrics;
 use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
+use crate::telemetry::{self, FilterError, Metrics};
 use crate::upstream::{ShownTemplate, start_failed};
 use crate::worker::Worker;
 
@@ -214,6 +215,15 @@ impl Supervisor for Running {
     fn workers(&self) -> Vec<WorkerRow> {
         let views = self.gateway.workers().pool().snapshot().workers;
         self.worker_rows(views)
+    }
+
+    fn requests(&self, filter: &RequestFilter) -> Vec<RequestRow> {
+        let found = telemetry::requests(filter.limit, |request| filter.is_meant(request));
+        found.into_iter().map(RequestRow::from).collect()
+    }
+
+    fn request(&self, id: RequestId) -> Option<RequestRow> {
+        telemetry::request(id).map(RequestRow::from)
     }
 
     fn sessions(&self) -> Vec<SessionRow> {
@@ -448,6 +458,26 @@ impl Supervisor for Running {
             );
             outcome.map_err(|why| NotReloaded::from(Box::from(why)))
         })
+    }
+
+    fn log_filter(&self) -> Result<LogFilterRow, FilterError> {
+        Ok(telemetry::log_filter()?.into())
+    }
+
+    fn set_log_filter(&self, new: &NewLogFilter) -> Result<LogFilterRow, FilterError> {
+        let set = telemetry::set_log_filter(new.filter.as_deref(), new.lasting());
+        self.acted(of_outcome(done("log-level"), set.is_ok()));
+        let set = set?;
+        if let Some(lasting) = new.lasting() {
+            let change = set.change;
+            tokio::spawn(async move {
+                tokio::time::sleep(lasting).await;
+                if let Err(error) = telemetry::take_log_filter_back(change) {
+                    tracing::error!(%error, "the filter of the log stays as it is");
+                }
+            });
+        }
+        Ok(set.into())
     }
 
     fn account(&self, act: Act) -> Accounting {

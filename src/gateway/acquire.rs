@@ -13,6 +13,7 @@ use crate::pool::{AcquireRequest, Claim, Lease};
 use crate::protocol::{Failure, Reason};
 use crate::routing::{KnownRoots, Room, Route, RouteRequest};
 use crate::session::Session;
+use crate::telemetry::RequestSpan;
 use crate::tenancy::{ClientConfig, of_part};
 use crate::upstream::{WorkerLauncher, refused};
 use crate::usage::Meter;
@@ -113,6 +114,8 @@ impl Gateway {
             let server = &route.plan.server;
             let usage = &self.state.usage;
             Meter::new(usage, &principal.tenant, principal.user(), server).waited(took);
+            // Of one that is refused a worker, too.
+            RequestSpan::with_current(|request| request.progress().waited(*waited));
         }
         lease.map_err(|refusal| {
             let failure = refused(&refusal);

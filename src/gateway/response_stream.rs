@@ -317,6 +317,14 @@ impl ResponseStream {
         self.timeout = self.timeout.min(connection.plan().request_timeout);
         self.sent = Some(at);
         self.worker = Some(connection.id());
+        RequestSpan::with_current(|request| {
+            let progress = request.progress();
+            progress.waited(self.waited);
+            progress.sent(
+                at.saturating_duration_since(request.began()),
+                connection.id(),
+            );
+        });
         self.deadline = at.checked_add(self.timeout);
         let most = connection.plan().max_request_time;
         // A request that is sent once more has had some of its time.

@@ -9,6 +9,10 @@ use nix::unistd::geteuid;
 /// worker's own network; and to change the root, which setns(2) asks for where it enters the namespace of mounts of a process that waits.
 const OF_THE_GUARDIAN: [u32; 2] = [13, 18];
 
+/// The number of the right to read and write files whatever their permissions are. Not that of opening files by their numbers, which leads around
+/// what is mounted.
+const DAC_OVERRIDE: u32 = 1;
+
 /// Numbers in capabilities(7) that neither supervisor nor guardian needs: kernel modules and memory, devices, the
 /// clock, restarts, audit, tracing of the host, programs in the kernel, security modules.
 const NEVER_USED: [u32; 22] = [
@@ -77,6 +81,23 @@ pub(crate) fn inherit_privileges(numbers: &[u32]) -> io::Result<()> {
     for number in numbers {
         sets[0].inheritable |= 1 << number;
     }
+    set(&sets)
+}
+
+/// Takes every capability from this process but the one by which root comes to files whatever their permissions are. A program that it
+/// executes as root has the others again, unless the process may gain no privileges.
+///
+/// # Errors
+/// When the kernel refuses it.
+pub(crate) fn keep_privileges_for_files() -> io::Result<()> {
+    let mut sets = [Half::default(); 2];
+    // SAFETY: both are of the layout that this version has, and live for the call.
+    done(unsafe { libc::syscall(libc::SYS_capget, &raw const OWN, sets.as_mut_ptr()) })?;
+    let [first, second] = &mut sets;
+    first.permitted &= 1 << DAC_OVERRIDE;
+    first.effective = first.permitted;
+    first.inheritable = 0;
+    *second = Half::default();
     set(&sets)
 }
 

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 use tokio::time::Instant;
 
+use super::labels::Outcome;
+use super::recent_requests::remember;
 use super::request_span::RequestSpan;
 use super::warnings::Warnings;
 
@@ -23,10 +25,13 @@ static TOLD: LazyLock<Vec<Warnings>> = LazyLock::new(|| {
 
 /// Says in the log that the current request is answered with a failure of that reason, and why. Lines that are too many
 /// are there with `debug` only, and the next one says how many they were.
-pub fn request_failed(reason: &str, why: &str) {
+pub fn request_failed(reason: &'static str, why: &str) {
     let Some(span) = RequestSpan::current() else {
         return;
     };
+    let took = span.began().elapsed();
+    span.progress().ended(took, Outcome::Failed, Some(reason));
+    remember(&span);
     let why = cut(why);
     let untold = TOLD
         .get(group(&span))

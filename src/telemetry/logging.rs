@@ -5,11 +5,10 @@ use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
 use std::thread;
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::{self, MakeWriter};
 
 use super::log_fields::OneLine;
+use super::log_filter::{self, FilterError};
 use super::log_line::{LogFormat, OfRequest};
 use super::stderr;
 use crate::escape;
@@ -23,23 +22,12 @@ const DEFAULT_FILTER: &str = "info";
 /// The filter of a command that serves by the way.
 const QUIET_FILTER: &str = "error";
 
-/// Comes before every filter: what a peer does wrong in HTTP/2 is a line for each frame otherwise, and a flood of
-/// those displaces what the operator has to see. `h2=debug` in the filter shows them.
-const OF_PEERS: &str = "h2=error";
-
 /// Why there is no log.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
     /// The variable's text is not a filter.
-    #[error(
-        "{LOG_FILTER_ENV}=`{value}` is not a log filter: {source}; write e.g. `debug` or `info,stdiopool::pool=trace`"
-    )]
-    Filter {
-        /// What the variable holds.
-        value: String,
-        /// What is wrong with the filter.
-        source: ParseError,
-    },
+    #[error("{LOG_FILTER_ENV}: {0}")]
+    Filter(#[from] FilterError),
     /// The variable's value is not text.
     #[error("{LOG_FILTER_ENV} is not valid UTF-8")]
     NotUnicode,
@@ -66,13 +54,13 @@ pub fn init_quietly() -> Result<(), LoggingError> {
 }
 
 fn init_from(format: LogFormat, usual: &str) -> Result<(), LoggingError> {
-    let filter = match env::var(LOG_FILTER_ENV) {
-        Ok(value) if !value.trim().is_empty() => filter(&value)?,
-        Ok(_) | Err(VarError::NotPresent) => filter(usual)?,
+    let first = match env::var(LOG_FILTER_ENV) {
+        Ok(value) if !value.trim().is_empty() => value,
+        Ok(_) | Err(VarError::NotPresent) => usual.to_owned(),
         Err(VarError::NotUnicode(_)) => return Err(LoggingError::NotUnicode),
     };
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter::parse(&first)?)
         .with_writer(ToStderr { format });
     match format {
         LogFormat::Human => {
@@ -80,18 +68,24 @@ fn init_from(format: LogFormat, usual: &str) -> Result<(), LoggingError> {
             let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
             let coloured = io::stderr().is_terminal() && !plain;
             let inner = fmt::format().with_ansi(coloured).with_target(false);
-            builder
+            let builder = builder
                 .with_ansi(coloured)
                 .fmt_fields(OneLine)
                 .event_format(OfRequest { inner, format })
-                .try_init()?;
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init()?;
+            log_filter::began_with(first, move |filter| handle.reload(filter));
         }
         LogFormat::Json => {
             let inner = fmt::format().json().flatten_event(true);
-            builder
+            let builder = builder
                 .fmt_fields(fmt::format::JsonFields::new())
                 .event_format(OfRequest { inner, format })
-                .try_init()?;
+                .with_filter_reloading();
+            let handle = builder.reload_handle();
+            builder.try_init()?;
+            log_filter::began_with(first, move |filter| handle.reload(filter));
         }
     }
     std::panic::set_hook(Box::new(log_panic));
@@ -138,15 +132,6 @@ impl Write for OneWrite {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn filter(value: &str) -> Result<EnvFilter, LoggingError> {
-    EnvFilter::builder()
-        .parse(format!("{OF_PEERS},{value}"))
-        .map_err(|source| LoggingError::Filter {
-            value: value.to_owned(),
-            source,
-        })
 }
 
 #[cfg(test)]
@@ -211,20 +196,6 @@ mod tests {
         assert_eq!(
             line,
             "worker{name=\"plain\"}: stdiopool::telemetry::logging::tests: stderr: plain shown=plain debug=\"plain\" str=\"plain\" cause=plain\n"
-        );
-    }
-
-    #[test]
-    fn a_bad_filter_is_named() {
-        assert!(filter("info,stdiopool::pool=trace").is_ok());
-        let shown = |value: &str| filter(value).expect("a filter").to_string();
-        assert!(shown("info").contains(OF_PEERS));
-        let own = shown("info,h2=debug");
-        assert!(own.contains("h2=debug") && !own.contains(OF_PEERS), "{own}");
-        let error = filter("info,stdiopool=loud").expect_err("no such level");
-        assert!(
-            error.to_string().contains("`info,stdiopool=loud`"),
-            "{error}"
         );
     }
 }

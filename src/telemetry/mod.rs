@@ -21,11 +21,14 @@ mod failures;
 mod held;
 pub mod labels;
 mod log_fields;
+mod log_filter;
 mod log_line;
 mod logging;
 mod metrics;
 mod process;
+mod recent_requests;
 mod registration;
+mod request_progress;
 mod request_span;
 mod server;
 mod server_families;
@@ -34,11 +37,16 @@ mod trace;
 mod warnings;
 
 pub use failures::request_failed;
+pub use log_filter::{
+    FilterError, FilterInForce, log_filter, set_log_filter, take_log_filter_back,
+};
 pub use log_line::LogFormat;
 pub use logging::{
     LOG_FILTER_ENV, LoggingError, init as init_logging, init_quietly as init_logging_quietly,
 };
 pub use metrics::Metrics;
+pub use recent_requests::{NOTABLE, RECENT, RequestTrace, SLOW, remember, request, requests};
+pub use request_progress::{Passed, Progress};
 pub use request_span::{RequestSpan, in_request, of_request, while_in_request};
 pub use server::ServerMetrics;
 pub use stderr::{flush_stderr, log_lines_dropped, say_on_stderr};

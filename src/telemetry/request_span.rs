@@ -5,12 +5,14 @@
 //! read when something is logged, which it hardly ever is.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 
 use super::labels::Method;
+use super::request_progress::Progress;
 use crate::ids::{RequestId, ServerName, TenantId, session_fingerprint};
 
 tokio::task_local! {
@@ -31,6 +33,9 @@ pub struct RequestSpan {
     method: AtomicU8,
     /// The id of its session, which is never shown.
     session: OnceLock<Arc<str>>,
+    began: Instant,
+    progress: Progress,
+    is_remembered: AtomicBool,
 }
 
 impl RequestSpan {
@@ -42,6 +47,9 @@ impl RequestSpan {
             server: OnceLock::new(),
             method: AtomicU8::new(NO_METHOD),
             session: OnceLock::new(),
+            began: Instant::now(),
+            progress: Progress::default(),
+            is_remembered: AtomicBool::new(false),
         })
     }
 
@@ -61,9 +69,29 @@ impl RequestSpan {
         CURRENT.try_with(|span| span.id).ok()
     }
 
+    /// When the current one came.
+    pub fn current_began() -> Option<Instant> {
+        CURRENT.try_with(|span| span.began).ok()
+    }
+
     /// The request's id.
     pub fn id(&self) -> RequestId {
         self.id
+    }
+
+    /// When the request came.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// Notes that the request is remembered; whether it was before.
+    pub(super) fn set_remembered(&self) -> bool {
+        self.is_remembered.swap(true, Ordering::Relaxed)
+    }
+
+    /// How far the request has come.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
     }
 
     /// The request's tenant, if that is known.
@@ -98,7 +126,18 @@ impl RequestSpan {
         self.session.get_or_init(|| Arc::clone(session));
     }
 
-    fn method(&self) -> Option<&'static str> {
+    /// The request's server, if that is known.
+    pub fn server(&self) -> Option<&ServerName> {
+        self.server.get()
+    }
+
+    /// The session of the request as it may be shown, if it has one.
+    pub fn session_fingerprint(&self) -> Option<String> {
+        self.session.get().map(|id| session_fingerprint(id))
+    }
+
+    /// What the request asks for; `several` if its messages ask for different things, `None` if no message was read.
+    pub fn method(&self) -> Option<&'static str> {
         match self.method.load(Ordering::Relaxed) {
             NO_METHOD => None,
             SEVERAL => Some("several"),
@@ -110,7 +149,7 @@ impl RequestSpan {
 
     /// The span's fields, in their order, as far as they are known.
     fn fields(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let session = self.session.get().map(|id| session_fingerprint(id));
+        let session = self.session_fingerprint();
         let fields = [
             ("id", Some(self.id.to_string())),
             ("tenant", self.tenant.get().map(ToString::to_string)),

@@ -56,7 +56,7 @@ mod strict;
 mod waiting;
 
 pub use cgroup::{Breaches, Groups, TenantGroup, groups};
-pub use confine::{MAX_PROCESSES, confine, install_group};
+pub use confine::{MAX_PROCESSES, confine, install_group, most_memory};
 pub use disk::{disk_usage, limit_files};
 pub use egress::descriptors_for_hosts;
 pub use egress_attempt::EgressAttempt;

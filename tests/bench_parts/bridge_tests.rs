@@ -33,3 +33,16 @@ fn a_mistake_is_named() {
     assert!(said("a=http://x/,color=red").contains("no option `color`"));
     assert!(said("a=http://x/,pid").contains("is not NAME=URL"));
 }
+
+#[test]
+fn another_build_is_a_name_and_a_binary() {
+    let path = std::env::current_exe().expect("a path");
+    let text = format!("old={}", path.display());
+    let build: OtherBuild = text.parse().expect("a build");
+    assert_eq!((build.name.as_str(), &build.binary), ("old", &path));
+    let refused = |text: &str| text.parse::<OtherBuild>().expect_err(text).to_string();
+    assert!(refused("old").contains("NAME=PATH"));
+    assert!(refused("=x").contains("NAME=PATH"));
+    assert!(refused(&format!("stdiopool={}", path.display())).contains("already"));
+    assert!(refused("old=/nothing/here").contains("/nothing/here"));
+}

@@ -74,6 +74,10 @@ const ROWS: &[(&str, Filled)] = &[
         NeedNot("what is read is the operator's own question"),
     ),
     (
+        "requests that are remembered for `stdiopool trace`",
+        NeedNot("a number of rows of fixed size"),
+    ),
+    (
         "servers of tenants that were found to have one process at a time",
         NeedNot("entries of fixed size, of servers that are in pool.toml"),
     ),

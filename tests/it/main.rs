@@ -51,5 +51,7 @@ mod stateless_servers;
 mod support;
 mod tenants;
 mod told;
+mod trace;
 mod tune;
 mod usage;
+mod version_managers;

@@ -13,7 +13,7 @@ use crate::gateway::ResponseStream;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, FailureStatus, Reason};
 use crate::telemetry::labels::{Method, Outcome};
-use crate::telemetry::{Metrics, RequestSpan, ServerMetrics};
+use crate::telemetry::{Metrics, RequestSpan, ServerMetrics, remember};
 use crate::upstream::OutboundMessage;
 use crate::usage::Meter;
 
@@ -66,6 +66,7 @@ impl RequestContext {
         self.asked.push(method);
         if let Some(request) = &self.request {
             request.asks(method);
+            remember(request);
         }
         if let Some(audit) = &mut self.audit {
             audit.asks(envelope);
@@ -125,6 +126,11 @@ impl RequestContext {
         let now = Instant::now();
         let took = now.saturating_duration_since(self.arrived);
         self.settled = Some(now);
+        if let Some(request) = &self.request {
+            let at = now.saturating_duration_since(request.began());
+            let reason = reason.map(Reason::as_str);
+            request.progress().ended(at, outcome, reason);
+        }
         if let Some(audit) = &mut self.audit {
             let reason = reason.map(Reason::as_str);
             audit.outcome(outcome.as_str(), reason, bytes, took);
@@ -163,6 +169,12 @@ impl RequestContext {
     pub(in crate::front) fn finish(&mut self, response_stream: &ResponseStream) {
         if let Some(audit) = &mut self.audit {
             audit.was_of(response_stream.worker());
+        }
+        if let Some(request) = &self.request
+            && let Some(answered) = self.last_answer
+        {
+            let at = answered.saturating_duration_since(request.began());
+            request.progress().answered(at);
         }
         let times = (response_stream.sent_at(), self.last_answer, self.settled);
         if let (Some(sent), Some(answered), Some(settled)) = times {

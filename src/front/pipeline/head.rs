@@ -8,6 +8,7 @@ use super::target::{PathNames, Target};
 use crate::front::net::peer::Peer;
 use crate::front::response::late::Late;
 use crate::front::response::reply::{SESSION_HEADER, VERSION_HEADER};
+use crate::telemetry::RequestSpan;
 
 /// The head of one request, and how it came.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ impl<'a> Head<'a> {
             target: named.target,
             peer,
             late,
-            arrived: Instant::now(),
+            arrived: RequestSpan::current_began().unwrap_or_else(Instant::now),
             session: parts.headers.get(&SESSION_HEADER),
             version: parts.headers.get(&VERSION_HEADER),
         }

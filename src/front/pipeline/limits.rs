@@ -1,5 +1,4 @@
-//! How much each tenant and each user may ask: buckets that fill at a steady rate, and counts of
-//! what is not answered yet.
+//! How much each tenant and each user may ask: a bucket of requests each, and counts of what is not answered yet.
 
 use std::fmt;
 use std::pin::Pin;
@@ -13,6 +12,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::bucket::Bucket;
 use crate::config::{Config, Rates};
 use crate::counted::counted;
 use crate::front::response::body::Body;
@@ -31,39 +31,6 @@ const KNOWN: Bounds = Bounds {
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// When to come again if too much is under way: nobody knows when it ends.
 const RETRY_BUSY: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// A bucket of requests, as the generic cell rate algorithm keeps one: by the time at which it
-/// would be full again. Pure; times are since any one moment.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-struct Bucket {
-    full_at: Duration,
-}
-
-impl Bucket {
-    /// Takes a request out.
-    ///
-    /// # Errors
-    /// How long until there is one again.
-    fn take(&mut self, now: Duration, rates: Rates) -> Result<(), Duration> {
-        if rates.requests_per_minute == 0 {
-            return Ok(());
-        }
-        let each = MINUTE / rates.requests_per_minute;
-        let size = match rates.burst {
-            0 => rates.requests_per_minute,
-            burst => burst,
-        };
-        let full_at = self.full_at.max(now) + each;
-        // As far ahead as a whole bucket of them.
-        let wait = (full_at - now).saturating_sub(each.saturating_mul(size));
-        if !wait.is_zero() {
-            return Err(wait);
-        }
-        self.full_at = full_at;
-        Ok(())
-    }
-}
 
 #[derive(Clone, Copy, Default, Debug)]
 struct Usage {
@@ -94,7 +61,7 @@ impl Usage {
 
     /// Whether the entry differs from one that was never seen.
     fn is_in_use(&self, now: Duration) -> bool {
-        self.under_way > 0 || self.streams > 0 || self.bucket.full_at > now
+        self.under_way > 0 || self.streams > 0 || !self.bucket.is_full(now)
     }
 }
 
@@ -382,8 +349,6 @@ impl HttpBody for PermittedBody {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn rates(requests_per_minute: u32, burst: u32, concurrent: u32) -> Rates {
@@ -392,42 +357,6 @@ mod tests {
             burst,
             concurrent,
             streams: 0,
-        }
-    }
-
-    proptest! {
-        /// Over any stretch of time no more are let through than a full bucket and what flowed
-        /// into it meanwhile; who waits as long as told is let through.
-        #[test]
-        fn the_rate_holds_over_every_stretch(
-            rate in 1_u32..6000,
-            burst in 0_u32..50,
-            gaps in prop::collection::vec(0_u64..3000, 1..80),
-        ) {
-            let rates = rates(rate, burst, 0);
-            let size = if burst == 0 { rate } else { burst };
-            let (mut bucket, mut now, mut passed) = (Bucket::default(), Duration::ZERO, vec![]);
-            for gap in gaps {
-                now += Duration::from_millis(gap);
-                match bucket.take(now, rates) {
-                    Ok(()) => passed.push(now),
-                    Err(wait) => {
-                        prop_assert!(!wait.is_zero() && wait <= MINUTE / rate);
-                        let mut later = bucket;
-                        prop_assert!(later.take(now + wait, rates).is_ok());
-                        let mut sooner = bucket;
-                        let soon = now + wait - Duration::from_nanos(1);
-                        prop_assert!(sooner.take(soon, rates).is_err());
-                    }
-                }
-            }
-            let each = MINUTE / rate;
-            for (n, from) in passed.iter().enumerate() {
-                for (m, to) in passed.iter().enumerate().skip(n) {
-                    let flowed = (*to - *from).as_nanos() / each.as_nanos();
-                    prop_assert!((m - n + 1) as u128 <= u128::from(size) + flowed + 1);
-                }
-            }
         }
     }
 

@@ -8,7 +8,7 @@
 //!  target        the tenant, server and transport that a path names
 //!  client_config what a request sets for its server                              ─▶ Inbound
 //!  negotiate     revision, `Accept`, `Content-Type`
-//!  limits        how much tenants and users may ask                              ─▶ Permit
+//!  limits        how much tenants and users may ask, with a bucket each          ─▶ Permit
 //!  receive       the body: body (reading), body_buffer (what has come), pacing (how fast), discard (what is refused)
 //!  parse         what is wrong with a message that cannot be read
 //!  session       the session that a request names
@@ -27,6 +27,7 @@ pub(super) mod audit;
 pub(super) mod authenticate;
 pub(super) mod body;
 mod body_buffer;
+mod bucket;
 pub(super) mod challenge;
 pub(super) mod client_config;
 pub(super) mod context;

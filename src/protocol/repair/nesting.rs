@@ -1,10 +1,12 @@
 //! The brackets that are open behind lines that may be no JSON, and what stands last.
 
+use memchr::memchr2;
+
 /// Depths of which it is kept which bracket is open.
 const KEPT: u32 = u128::BITS;
 
 /// The brackets that are open behind some lines.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Nesting {
     depth: usize,
     /// Of the innermost [`KEPT`] brackets, the innermost first: whether it is that of an array. A bracket of unknown kind is taken for
@@ -40,28 +42,26 @@ impl Nesting {
 
     /// The brackets that are open after one more line.
     pub(super) fn after(mut self, line: &[u8]) -> Self {
-        let (mut quote, mut is_escaped, mut before) = (None, false, b',');
-        for &byte in line {
-            match (quote, byte) {
-                _ if std::mem::take(&mut is_escaped) => {}
-                (Some(_), b'\\') => is_escaped = true,
-                (Some(open), _) if byte == open => quote = None,
-                (Some(_), _) => {}
-                (None, b'"') => quote = Some(byte),
-                // An apostrophe is no quote.
-                (None, b'\'' | b'`') if matches!(before, b'{' | b'[' | b'(' | b',' | b':') => {
-                    quote = Some(byte);
+        let mut at = 0;
+        self.ends_in_string = false;
+        while let Some(&byte) = line.get(at) {
+            at += 1;
+            match byte {
+                b'"' | b'\'' | b'`' if opens_string(line, at - 1) => {
+                    match behind_string(line, at) {
+                        Some(behind) => at = behind,
+                        None => {
+                            self.ends_in_string = true;
+                            break;
+                        }
+                    }
                 }
-                (None, b'{' | b'[') => self.open(byte == b'['),
-                (None, b'}' | b']') => self.close(),
-                (None, _) => {}
-            }
-            if !byte.is_ascii_whitespace() {
-                before = byte;
-                self.last = byte;
+                b'{' | b'[' => self.open(byte == b'['),
+                b'}' | b']' => self.close(),
+                _ => {}
             }
         }
-        self.ends_in_string = quote.is_some();
+        self.last = last_of(line).unwrap_or(self.last);
         self
     }
 
@@ -76,9 +76,75 @@ impl Nesting {
     }
 }
 
+/// Whether the quote at that place begins a string. An apostrophe is no quote.
+fn opens_string(line: &[u8], at: usize) -> bool {
+    line[at] == b'"'
+        || matches!(
+            last_of(&line[..at]),
+            None | Some(b'{' | b'[' | b'(' | b',' | b':')
+        )
+}
+
+/// The place behind a string whose quote stands before `at`; `None` if it does not end in the line.
+fn behind_string(line: &[u8], at: usize) -> Option<usize> {
+    let quote = line[at - 1];
+    let mut from = at;
+    loop {
+        let found = from + memchr2(quote, b'\\', line.get(from..)?)?;
+        if line[found] == quote {
+            return Some(found + 1);
+        }
+        from = found + 2;
+    }
+}
+
+/// The last byte that is no white space.
+fn last_of(text: &[u8]) -> Option<u8> {
+    text.trim_ascii_end().last().copied()
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// As [`Nesting::after`], byte by byte.
+    fn byte_by_byte(mut it: Nesting, line: &[u8]) -> Nesting {
+        let (mut quote, mut is_escaped, mut before) = (None, false, b',');
+        for &byte in line {
+            match (quote, byte) {
+                _ if std::mem::take(&mut is_escaped) => {}
+                (Some(_), b'\\') => is_escaped = true,
+                (Some(open), _) if byte == open => quote = None,
+                (Some(_), _) => {}
+                (None, b'"') => quote = Some(byte),
+                (None, b'\'' | b'`') if matches!(before, b'{' | b'[' | b'(' | b',' | b':') => {
+                    quote = Some(byte);
+                }
+                (None, b'{' | b'[') => it.open(byte == b'['),
+                (None, b'}' | b']') => it.close(),
+                (None, _) => {}
+            }
+            if !byte.is_ascii_whitespace() {
+                before = byte;
+                it.last = byte;
+            }
+        }
+        it.ends_in_string = quote.is_some();
+        it
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_skipped_changes_nothing(lines in prop::collection::vec("[{}\\[\\]\"'`(,: \ta\\\\]{0,40}", 1..4)) {
+            let (mut fast, mut slow) = (Nesting::default(), Nesting::default());
+            for line in &lines {
+                (fast, slow) = (fast.after(line.as_bytes()), byte_by_byte(slow, line.as_bytes()));
+                prop_assert_eq!(fast, slow, "{:?}", lines);
+            }
+        }
+    }
 
     fn after(lines: &[&str]) -> Nesting {
         let start = Nesting::default();

@@ -15,10 +15,11 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, getppid, setsid};
 
+use super::domain::{self, FileRules};
 use super::mounts::{self, Mounts};
 use super::root::Root;
 use super::wire::{Launch, SpawnFailure, SpawnFds, Stage};
-use super::{domain, filter, identity, namespaces, recording};
+use super::{filter, identity, namespaces, recording};
 use crate::process::close_from_3;
 
 /// Signals the guardian ignores; a worker gets the default back, as execve(2) would keep them ignored.
@@ -155,7 +156,8 @@ fn prepare(
         set_no_new_privs()?;
     }
     if launch.is_apart {
-        domain::enter(launch.root.as_ref().map(Root::writable))?;
+        let writable = launch.root.as_ref().map(Root::writable);
+        domain::enter(&writable.map(FileRules::writable).unwrap_or_default())?;
         // Files that a server makes are its own, also in folders that all may write.
         umask(Mode::from_bits_truncate(0o077));
     }
