@@ -29,7 +29,7 @@ pub(crate) use own::{close_all_but, close_from_3, keep_private};
 pub(crate) use own_program::ask_own_program;
 pub(crate) use pidfd::open_pidfd;
 pub(crate) use privileges::{
-    give_up_all_privileges, give_up_privileges, keep_privileges_for_files,
+    give_up_all_privileges, give_up_privileges, inherit_privileges, keep_privileges_for_files,
 };
 pub(crate) use reaping::reap_one;
 pub(crate) use scheduling::{take_precedence, take_precedence_of_session, take_short_slices};

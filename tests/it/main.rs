@@ -35,6 +35,7 @@ mod policy;
 mod pool;
 mod prefetch;
 mod primed;
+mod primed_node;
 mod profile;
 mod readme;
 mod restart;

@@ -49,6 +49,10 @@ pub(super) fn execute(fds: SpawnFds, init: Pid, control: Option<OwnedFd>) -> Spa
         Ok(launch) => launch,
         Err(error) => return failed(Stage::Launch, &error),
     };
+    let (sockets, control) = match launch.waits {
+        true => (None, sockets),
+        false => (sockets, control),
+    };
     let [stdin, stdout, stderr] = pipes.map(Stdio::from);
     let mut command = Command::new(&launch.program);
     command
@@ -143,6 +147,9 @@ fn prepare(
             mounts::hide_processes();
         }
         identity::become_user(user)?;
+        if launch.waits {
+            identity::may_become_another()?;
+        }
     }
     kill_with_parent(init)?;
     if !launch.may_gain_privileges {
@@ -180,7 +187,7 @@ fn prepare(
     Ok(())
 }
 
-/// Leaves a template the descriptor by which it is spoken to, across the exec.
+/// Leaves a template, or a process that waits, the descriptor by which it is spoken to, across the exec.
 fn keep_control(control: &OwnedFd) -> io::Result<()> {
     let kept = match control.as_raw_fd() {
         // SAFETY: takes numbers only; the descriptor is this function's to change.
