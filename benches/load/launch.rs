@@ -143,29 +143,23 @@ async fn compare(line: &[&str], rounds: u32) -> Result<Vec<LaunchMethod>> {
     let first = auto.pids().await?.first().copied();
     let entry = entry_point(first.ok_or("no worker is listed")?)?;
     session.close().await?;
-    // Of npm nothing is primed.
-    let primed = match line[0] {
-        "uvx" => Some(Pool::serve(line, "auto", "auto")?),
-        _ => None,
-    };
-    if let Some(primed) = &primed {
-        primed.until_installed().await?;
-        primed.until_primed().await?;
-    }
+    let primed = Pool::serve(line, "auto", "auto")?;
+    primed.until_installed().await?;
     let written: Vec<String> = line.iter().map(|&word| word.to_owned()).collect();
     for _ in 0..rounds {
+        // The process for the next start is not to be made beside measured ones.
+        primed.until_primed().await?;
         by_hand(&written, &mut methods[0])?;
         by_hand(&entry, &mut methods[1])?;
-        let pools = [&as_is, &auto].into_iter().chain(&primed);
-        for (pool, method) in pools.zip(&mut methods[2..]) {
+        let pools = [&as_is, &auto, &primed];
+        for (pool, method) in pools.into_iter().zip(&mut methods[2..]) {
             let (session, millis) = pool.open().await?;
             method.millis.push(millis);
             method.note(&pool.pids().await?)?;
             session.close().await?;
         }
     }
-    let measured = methods.into_iter().filter(|it| !it.millis.is_empty());
-    Ok(measured.collect())
+    Ok(methods.into())
 }
 
 impl LaunchMethod {
@@ -214,7 +208,7 @@ impl Pool {
         }
     }
 
-    /// Its template has imported all it will.
+    /// The template, or the process that waits, has imported all it will.
     async fn until_primed(&self) -> Result<()> {
         let admin = self.0.workers.replace("/workers", "/templates");
         let begun = Instant::now();

@@ -581,7 +581,7 @@ pub struct TemplateRow {
     pub pid: Option<u32>,
     /// Bytes that the template holds, as measured when it became ready.
     pub memory_bytes: u64,
-    /// Workers that were forked from it.
+    /// Workers that were forked from it, or that processes of its version have become.
     pub forked: u64,
     /// Time of the template's imports, in milliseconds: about what a primed start saves.
     pub imports_ms: u64,

@@ -1,4 +1,4 @@
-//! `stdiopool prime`: what workers of Python packages are forked from.
+//! `stdiopool prime`: what workers of Python packages are forked from, and which processes wait to become some of node packages.
 
 use clap::Args;
 
@@ -9,10 +9,11 @@ use crate::admin::{BarredRow, PrimedStarts, TemplateRow};
 use crate::counted::counted;
 use crate::ids::ServerName;
 
-/// Shows which Python packages are imported ahead, what of them is not, and why
+/// Shows which Python and node packages are imported ahead, what of them is not, and why
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "\
-A template is started when a worker of its version has started; the next ones are forked from it.
+When a worker of a version has started, a process is started that imports its libraries: the next workers are forked from it (Python), or
+it becomes the next worker (node).
 
 Examples:
   stdiopool prime
@@ -50,7 +51,7 @@ impl PrimeArgs {
         }
         if told.templates.is_empty() {
             output::notice(
-                "no templates now; one is started when a worker of a Python package has started whose server has `prime = \"auto\"`",
+                "no templates now; one is started when a worker of a Python or node package has started whose server has `prime = \"auto\"`",
             );
         }
         let _is_read = output::print(&render(&told, self.server.is_some()))?;
@@ -87,7 +88,7 @@ fn render_templates(rows: &[TemplateRow]) -> String {
         ("SERVER", Align::Left),
         ("PROGRAM", Align::Left),
         ("STATE", Align::Left),
-        ("FORKED", Align::Right),
+        ("STARTS", Align::Right),
         ("MEMORY", Align::Right),
         ("IMPORTS", Align::Right),
         ("MODULES", Align::Left),

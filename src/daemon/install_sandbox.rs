@@ -8,6 +8,7 @@ use crate::store::users_of_installs;
 use crate::tenancy::users_of_host;
 use crate::worker::{
     Domains, MAX_PROCESSES, can_hide_from_users, can_make_read_only, domains, install_group,
+    most_memory,
 };
 
 /// What installs of packages are kept apart with, which see nothing of those folders. The first call starts a process, and blocks until it has ended.
@@ -26,6 +27,7 @@ pub fn install_sandbox(config: &Config, hidden: Vec<PathBuf>) -> InstallSandbox 
         users,
         can_mount,
         max_processes: MAX_PROCESSES,
+        max_memory: most_memory(),
         make_group: install_group,
     }
 }
@@ -38,7 +40,10 @@ pub fn lacking_of_installs(sandbox: &InstallSandbox) -> Vec<(&'static str, &'sta
         lacking.push(("a user of their own", may));
     }
     if !sandbox.can_mount {
-        let may = "see of the state folder what permissions let them";
+        let may = match domains() {
+            Domains::None => "see of the state folder what permissions let them",
+            Domains::Memory | Domains::Signals => "see the names of what is in the state folder",
+        };
         lacking.push(("mount namespaces", may));
     }
     if domains() == Domains::None {

@@ -74,9 +74,10 @@ impl Service {
         // A caller who would have to come back for an answer cannot.
         front.parked.clear();
         self.gateway.sessions().end_suspended();
-        self.gateway.stop_installs().await;
         let pool = self.gateway.workers().pool();
+        // Before installs end, of which those who wait would start something else instead.
         pool.drain();
+        self.gateway.stop_installs().await;
         tracing::info!("draining: no new work; waiting for what is in flight");
         let events = &self.running.events;
         events.tell(EventKind::Draining, "draining".to_owned());

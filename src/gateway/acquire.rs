@@ -22,7 +22,7 @@ impl Gateway {
     /// A worker for the session. One that refuses to be spoken to in the way of its client's era is
     /// replaced by one of the other era, one whose configuration has changed while it started by one of the new, and one
     /// that does not start beside another of its server is started after that, once. One that died before it answered is
-    /// followed by another of its plan.
+    /// followed by another of its plan, and so is one that was primed and did not come to serve.
     pub(crate) async fn lease(
         &self,
         session: &Arc<Session>,
@@ -42,14 +42,17 @@ impl Gateway {
         waited: &mut Duration,
     ) -> Result<(Arc<Route>, Lease<WorkerLauncher>), Failure> {
         let first = self.route(session, config).await?;
+        let failed_before = self.state.workers.failed_primed_starts();
         let mut leased = self.lease_on(session, first.clone(), prefers, waited).await;
         let (program, era) = (first.plan.program, first.era());
         if leased
             .as_ref()
             .is_err_and(|it| it.reason == Reason::StartFailed)
-            && self.state.knowledge.dialects.is_asked_again(program, era)
+            && (self.state.knowledge.dialects.is_asked_again(program, era)
+                || self.state.workers.failed_primed_starts() != failed_before)
         {
-            // What died before it answered said nothing.
+            // What died before it answered said nothing. A version whose primed start has failed is not primed any more: the second start is
+            // an ordinary one. Where the primed start was another server's, an ordinary start is repeated in vain; once a version.
             leased = self.lease_on(session, first.clone(), prefers, waited).await;
         }
         let refused = match leased {

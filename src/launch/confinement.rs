@@ -1,4 +1,4 @@
-//! What a command of stdiopool's own is kept to that runs code of others: npm and uv with install scripts and builds.
+//! What a command of stdiopool's own is kept to that runs code of others, npm and uv with install scripts and builds, or that fetches it.
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Confinement {
     /// The user that it runs as, with the group of that number and no other; `None` for stdiopool's own.
     pub user: Option<u32>,
-    /// Folders of which it sees nothing but what is named below: the state folder and its like. Absolute.
+    /// Folders of which it sees nothing but what is named below: the state folder and its like. Where they cannot be hidden, it sees their names and, where
+    /// the kernel has Landlock, reads no file in them. Absolute, without links.
     pub hidden: Vec<PathBuf>,
     /// Folders that the command writes to; where the kernel has Landlock, to no others. Absolute, without links.
     pub own: Vec<PathBuf>,
@@ -21,6 +22,8 @@ pub struct Confinement {
     pub can_mount: bool,
     /// Most processes and threads of its user, where that is one of its own.
     pub max_processes: u64,
+    /// Most memory of each of its processes, in bytes, where no control group counts that of all.
+    pub max_memory: Option<u64>,
     /// Files of control groups by which it enters them.
     pub groups: Vec<PathBuf>,
 }
@@ -35,6 +38,9 @@ pub type Confine = fn(&Confinement, Option<&Path>) -> io::Result<()>;
 pub trait InstallGroup: fmt::Debug + Send + Sync {
     /// Files by which a process enters it, by writing 0.
     fn procs_files(&self) -> Vec<PathBuf>;
+
+    /// Whether the memory of the whole install is limited.
+    fn counts_memory(&self) -> bool;
 
     /// The limit that something of the install has run into, in words; `None`: none.
     fn reached(&self) -> Option<String>;

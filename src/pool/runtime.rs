@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::launcher::{AcquireRequest, ExitCause, Launcher, Observer, Stop};
 use super::lease::Lease;
 use super::policy::{
-    Action, CircuitChange, Event, Policy, PoolLimits, Refusal, StartFailure, Stock, StopReason,
-    TicketId, Warmth,
+    Action, CircuitChange, Event, Phase, Policy, PoolLimits, Refusal, StartFailure, Stock,
+    StopReason, TicketId, Warmth,
 };
 use super::snapshot::{Snapshot, WorkerView};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
@@ -474,7 +474,14 @@ impl<L: Launcher> Inner<L> {
     fn carry_out(&self, effects: Vec<Effect<L>>) {
         for effect in effects {
             match effect {
-                Effect::Start(id, key, spec) => self.launcher.start(id, key, spec),
+                Effect::Start(id, key, spec) => {
+                    self.launcher.start(id, key, spec);
+                    // Another thread may have carried out a stop before there was anything to stop.
+                    let overtaken = self.core.lock().stop_under_way(id);
+                    if let Some(stop) = overtaken {
+                        self.launcher.stop(id, stop);
+                    }
+                }
                 Effect::Adopt(id, key, spec) => self.launcher.adopt(id, key, spec),
                 Effect::Stop(id, stop, server) => {
                     if let Some(server) = server.filter(|_| stop.reason.is_eviction()) {
@@ -514,14 +521,27 @@ impl<L: Launcher> Core<L> {
     fn stop(&self, id: WorkerId, reason: StopReason) -> Effect<L> {
         let worker = self.policy.worker(id);
         let server = worker.map(|worker| worker.facts.server.clone());
+        Effect::Stop(id, self.stop_for(id, reason), server)
+    }
+
+    /// A stop of that worker for that reason, with all that is known of why.
+    fn stop_for(&self, id: WorkerId, reason: StopReason) -> Stop {
+        let worker = self.policy.worker(id);
         let room = worker.and_then(|worker| worker.makes_room_for.clone());
-        let makes_room_for = room.filter(|_| reason.is_eviction());
-        let stop = Stop {
+        Stop {
             reason,
-            makes_room_for,
+            makes_room_for: room.filter(|_| reason.is_eviction()),
             is_cut_short: worker.is_some_and(|worker| worker.is_cut_short),
-        };
-        Effect::Stop(id, stop, server)
+        }
+    }
+
+    /// The stop that a worker has been told already; `None` if it goes on.
+    fn stop_under_way(&self, id: WorkerId) -> Option<Stop> {
+        let worker = self.policy.worker(id)?;
+        let reason = worker
+            .retiring
+            .filter(|_| worker.phase == Phase::Stopping)?;
+        Some(self.stop_for(id, reason))
     }
 
     fn refuse(&mut self, ticket: TicketId, refusal: Refusal) -> Option<Effect<L>> {

@@ -250,3 +250,48 @@ async fn a_spare_becomes_the_worker_that_someone_wants() {
     let lease = waiting.await.expect("granted");
     assert_eq!(*lease.worker(), id);
 }
+
+/// A launcher to which something happens while a start is carried out, before there is anything to stop.
+#[derive(Default)]
+struct Slow {
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    running: Mutex<Vec<WorkerId>>,
+}
+
+impl Launcher for Slow {
+    type Spec = ();
+    type Worker = WorkerId;
+
+    fn start(&self, id: WorkerId, _: PoolKey, _: Arc<()>) {
+        let meanwhile = self.meanwhile.lock().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+        self.running.lock().push(id);
+    }
+
+    fn adopt(&self, _: WorkerId, _: PoolKey, _: Arc<()>) {}
+
+    fn hibernate(&self, _: WorkerId) {}
+
+    fn wake(&self, _: WorkerId) {}
+
+    fn stop(&self, id: WorkerId, _: Stop) {
+        self.running.lock().retain(|running| *running != id);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_that_overtakes_its_start_is_not_lost() {
+    let slow = Arc::new(Slow::default());
+    let pool = Pool::new(
+        PoolLimits::default(),
+        Arc::clone(&slow),
+        Arc::new(NoObserver),
+    );
+    let draining = pool.clone();
+    *slow.meanwhile.lock() = Some(Box::new(move || draining.drain()));
+    let refused = pool.acquire(want(1)).await.0;
+    assert!(matches!(refused, Err(Refusal::Draining)));
+    assert_eq!(*slow.running.lock(), []);
+}

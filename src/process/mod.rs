@@ -28,7 +28,9 @@ pub(crate) use handover::{hand_over, receive_packet, take_over};
 pub(crate) use own::{close_all_but, close_from_3, keep_private};
 pub(crate) use own_program::ask_own_program;
 pub(crate) use pidfd::open_pidfd;
-pub(crate) use privileges::{give_up_all_privileges, give_up_privileges};
+pub(crate) use privileges::{
+    give_up_all_privileges, give_up_privileges, inherit_privileges, keep_privileges_for_files,
+};
 pub(crate) use reaping::reap_one;
 pub(crate) use scheduling::{take_precedence, take_precedence_of_session, take_short_slices};
 pub(crate) use shared_memory::share_memory;

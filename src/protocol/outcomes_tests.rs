@@ -16,7 +16,7 @@ fn document() -> String {
         | member | what it is |\n| --- | --- |\n\
         | `reason` | the first table; without it, the error is one that a server could have made (an unknown tool), or the second table's |\n\
         | `retryAfterMs` | where a later try may help: how long to wait first |\n\
-        | `requestId` | names the HTTP request, of which the messages of a batch share one: `stdiopool` logs it with each line of that request, and the audit log has it |\n\
+        | `requestId` | names the HTTP request, of which the messages of a batch share one: `stdiopool` logs it with each line of that request, `stdiopool trace` shows where its time went, and the audit log has it |\n\
         | others | as the message says, such as `errors` with JSON pointers of `config_invalid` |\n\n\
         A line of the log ends with `request{id=… tenant=… server=… method=… session=…}`, or has the member `request` with `--log-format json`. \
         Of each tenant up to 30 failures a minute are logged, and all with `STDIOPOOL_LOG=debug`.\n\n\

@@ -39,7 +39,7 @@ families! {
     pub(super) struct ServerVecs {
         workers: IntGaugeVec = gauge_by("workers", &["server", "state"], "Worker processes now, by state.");
         starts: IntCounterVec = counter_by("worker_starts_total", &["server", "outcome"], "Attempts to start a worker, by outcome.");
-        primed_starts: IntCounterVec = counter_by("worker_primed_starts_total", &["server", "outcome"], "Starts that were forked from a template, by whether the worker came to serve; the others are repeated as ordinary starts.");
+        primed_starts: IntCounterVec = counter_by("worker_primed_starts_total", &["server", "outcome"], "Starts that were forked from a template or were of a process that had waited, by whether the worker came to serve; the others are repeated as ordinary starts.");
         start_seconds: HistogramVec = seconds_by("worker_start_seconds", &["server"], START_BUCKETS, "Time from spawn to a ready worker, successful starts only.");
         exits: IntCounterVec = counter_by("worker_exits_total", &["server", "reason"], "Workers that are gone, by reason.");
         circuits: IntCounterVec = counter_by("circuit_changes_total", &["server", "state"], "Circuits of a server that opened or closed.");

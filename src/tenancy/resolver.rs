@@ -18,7 +18,7 @@ use super::values::Schema;
 use crate::config::template::Reference;
 use crate::config::{Config, Isolation, SecretUse, Server};
 use crate::ids::{ServerName, TenantId};
-use crate::launch::priming::locale_of;
+use crate::launch::priming::read_at_start;
 use crate::launch::{
     LaunchSpec, ProcessLimits, Redactor, RunsAs, Sandbox, SecretFiles, TokenMark, is_of_npm,
     is_one_variable,
@@ -257,7 +257,7 @@ impl Resolver {
     }
 
     /// The launch of what workers of a server are forked from, whose own is `worker`: a process with a user of its own and with nothing of a
-    /// tenant's but the locale, in a folder of that name among those of spares. Program and arguments are still those of the worker. `None`
+    /// tenant's but what an interpreter reads when it starts, in a folder of that name among those of spares. Program and arguments are still those of the worker. `None`
     /// where tenants have no users of their own.
     pub fn resolve_template(
         &self,
@@ -267,13 +267,13 @@ impl Resolver {
     ) -> Option<LaunchSpec> {
         let users = self.confinement.users.as_ref()?;
         let sandbox = worker.sandbox.clone()?;
-        let locale = locale_of(&worker.env).into_iter();
-        let locale = locale.map(|(variable, value)| (variable, value.into()));
+        let at_start = read_at_start(&worker.env).into_iter();
+        let at_start = at_start.map(|(variable, value)| (variable, value.into()));
         let path = ("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".into());
         Some(LaunchSpec {
             tenant: None,
             args: vec![],
-            env: locale.chain([path]).collect(),
+            env: at_start.chain([path]).collect(),
             cwd: PathBuf::new(),
             scratch: Some(self.state.scratch_dir(name).join(folder)),
             roots: vec![],

@@ -22,8 +22,11 @@ pub(super) fn not_started(
     // What the process answered, or a path made of a secret, may be in it.
     let (outcome, why) = (error.outcome, plan.spec.redactor.redact(&error.why));
     if outcome == StartOutcome::Declined {
-        // What was forked from a template did not serve: another is started ordinarily.
-        return declined(workers, connection, &why, StopReason::Declined);
+        // A primed worker did not serve: another is started ordinarily. Whoever begins to wait between the two counts sees the second.
+        workers.count_failed_primed_start();
+        let outcome = declined(workers, connection, &why, StopReason::Declined);
+        workers.count_failed_primed_start();
+        return outcome;
     }
     let era = plan.handshake.era;
     let may_take_the_other = match outcome {

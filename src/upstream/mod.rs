@@ -40,6 +40,7 @@ mod spare_slot;
 mod start;
 mod template_set;
 mod templates;
+mod waiting;
 mod worker_events;
 mod worker_launcher;
 mod workers;

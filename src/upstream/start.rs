@@ -9,6 +9,7 @@ use super::template_set::Priming;
 use super::workers::Workers;
 use crate::bridge::EraRefusal;
 use crate::config::template::{Reference, Template};
+use crate::launch::LaunchSpec;
 use crate::routing::StartPlan;
 use crate::telemetry::labels::StartOutcome;
 use crate::worker;
@@ -61,7 +62,7 @@ pub(super) async fn start(
             .start_primed(connection, priming, &spec, &inbox)
             .await
     {
-        return begin_primed(workers, connection, priming, worker).await;
+        return begin_primed(workers, connection, priming, &spec, worker).await;
     }
     let spawned = worker::spawn(
         &workers.guardian,
@@ -109,17 +110,21 @@ async fn begin_primed(
     workers: &Arc<Workers>,
     connection: &Arc<WorkerConnection>,
     priming: &Priming,
+    spec: &LaunchSpec,
     worker: worker::Worker,
 ) -> Result<worker::Worker, StartError> {
     let handshake = complete_handshake(workers, connection, &worker).await;
     let metrics = &connection.plan().metrics;
     metrics.primed_start(handshake.is_ok());
     let Err(error) = handshake else {
+        // A process that has waited is used up.
+        workers.prime(connection, priming, spec);
         return Ok(worker);
     };
     if matches!(error.outcome, StartOutcome::Cancelled) {
         return Err(error);
     }
+    // Before anybody is told that the start failed, so that the next one is ordinary.
     workers.not_primed(priming, &error.why);
     Err(StartError {
         outcome: StartOutcome::Declined,

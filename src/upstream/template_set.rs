@@ -1,6 +1,7 @@
 //! The templates there are, and what is known of each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -9,12 +10,16 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Semaphore;
 
 use crate::ids::{ServerName, WorkerId};
+use crate::launch::LaunchSpec;
 use crate::launch::packages::Installed;
 use crate::launch::priming::{Obstacle, Report, TemplateKey, Templates};
-use crate::worker;
+use crate::worker::{self, Waiting, WaitingEnd};
 
 /// Ids of templates are above all that the pool gives to workers.
 const FIRST_ID: u64 = 1 << 48;
+/// Versions of node packages of which it is kept what probes have found; beyond, that of those goes for which nothing waits.
+const MAX_FOUND: usize = 64;
+
 /// A start of a package's program that may be forked from a template.
 #[derive(Clone, Debug)]
 pub(crate) struct Priming {
@@ -30,13 +35,44 @@ pub(super) struct Process {
     pub(super) key: TemplateKey,
     pub(super) server: ServerName,
     pub(super) worker: Option<worker::Worker>,
+    /// The process that waits, of node, until a start takes it.
+    pub(super) waiting: Option<WaitingProcess>,
+    /// Ends the process that waits, of node.
+    pub(super) end: Option<WaitingEnd>,
+    /// Path of node, where the process is one of node.
+    pub(super) node: Option<PathBuf>,
     pub(super) report: Option<Arc<Report>>,
-    /// The part of a launch that the template was made for: it serves no other.
-    pub(super) locale: BTreeMap<String, String>,
+    /// The variables of a launch that an interpreter reads when it starts, with which the process was made: it serves no other launch.
+    pub(super) at_start: BTreeMap<String, String>,
     pub(super) writable: Vec<String>,
     /// Bytes, as last measured.
     pub(super) held: u64,
     pub(super) forked: u64,
+}
+
+/// A process that waits, and the launch of which it has a user and a folder for its life.
+#[derive(Debug)]
+pub(super) struct WaitingProcess {
+    pub(super) waiting: Waiting,
+    pub(super) template: LaunchSpec,
+}
+
+/// The findings of a probe about a version of a node package.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) report: Arc<Report>,
+    /// Path of the node that the probe ran with.
+    pub(super) node: PathBuf,
+    /// Starts of workers by processes that had waited.
+    pub(super) started: u64,
+}
+
+impl Process {
+    /// The pid of the template or of the process that waits, if there is one.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let template = self.worker.as_ref().map(worker::Worker::pid);
+        template.or_else(|| self.waiting.as_ref().map(|it| it.waiting.pid()))
+    }
 }
 
 /// A template as it is shown.
@@ -54,7 +90,7 @@ pub struct ShownTemplate {
     pub pid: Option<u32>,
     /// Bytes that it holds, as last measured.
     pub memory_bytes: u64,
-    /// Workers that were forked from it.
+    /// Workers that were forked from it, or that processes of its version have become.
     pub forked: u64,
     /// The template's own account of what it has imported, and what not.
     pub report: Option<Arc<Report>>,
@@ -68,8 +104,30 @@ pub(crate) struct TemplateSet {
     /// Why the last start of a server was not primed, as far as its launch told.
     pub(super) obstacles: Mutex<BTreeMap<ServerName, String>>,
     pub(super) next: AtomicU64,
+    /// Grows with each primed start whose worker did not come to serve.
+    pub(super) failed_starts: AtomicU64,
+    /// The findings of probes, by versions of node packages.
+    pub(super) found: Mutex<BTreeMap<TemplateKey, Found>>,
     /// Templates that import at a time.
     pub(super) imports: Semaphore,
+}
+
+impl TemplateSet {
+    /// Keeps what a probe has found of a version; of others, where there are many, if something waits for their next start.
+    pub(super) fn note_found(&self, key: &TemplateKey, found: Found) {
+        let mut all = self.found.lock();
+        if all.len() >= MAX_FOUND && !all.contains_key(key) {
+            let there: Vec<_> = self
+                .policy
+                .lock()
+                .all()
+                .into_iter()
+                .map(|it| it.key)
+                .collect();
+            all.retain(|key, _| there.contains(key));
+        }
+        all.insert(key.clone(), found);
+    }
 }
 
 impl Default for TemplateSet {
@@ -79,6 +137,8 @@ impl Default for TemplateSet {
             processes: Mutex::default(),
             obstacles: Mutex::default(),
             next: AtomicU64::new(FIRST_ID),
+            failed_starts: AtomicU64::default(),
+            found: Mutex::default(),
             imports: Semaphore::new(1),
         }
     }

@@ -14,25 +14,24 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::connection::WorkerConnection;
-use super::template_set::{Priming, Process, ShownTemplate};
+use super::template_set::{Priming, Process, ShownTemplate, WaitingProcess};
 use super::workers::Workers;
 use crate::config::Prime;
-use crate::folders;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::LaunchSpec;
 use crate::launch::packages::Installed;
 use crate::launch::priming::{
-    NoTemplate, Obstacle, Phase, Report, TemplateKey, locale_of, obstacle,
+    Interpreter, NoTemplate, Obstacle, Phase, Report, TemplateKey, obstacle, read_at_start,
 };
 use crate::worker::memory::{Footprint, SwapWeight, footprint};
 use crate::worker::{self, Exit, Inbox, Oversized, SpawnError};
 
 /// How long a template may take to import what it will.
-const READY_TIMEOUT: Duration = Duration::from_secs(120);
+pub(super) const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// Lines of a template's stderr that are told when it fails.
 const LAST_LINES: usize = 3;
 /// Name of the log field and of the folder of templates.
-const FOLDER: &str = ".templates";
+pub(super) const FOLDER: &str = ".templates";
 
 /// Takes the one line that a template says.
 struct Line(Mutex<Option<oneshot::Sender<Bytes>>>);
@@ -102,7 +101,7 @@ impl Workers {
     /// Starts a worker from the template of its version, if that is ready and serves such launches. `None`: it is to be started ordinarily,
     /// also because that failed.
     pub(super) async fn start_primed(
-        &self,
+        self: &Arc<Self>,
         connection: &Arc<WorkerConnection>,
         priming: &Priming,
         spec: &LaunchSpec,
@@ -116,22 +115,33 @@ impl Workers {
             .policy
             .lock()
             .take(Instant::now(), &priming.key)?;
+        let node = match Interpreter::of(&priming.installed) {
+            Some(Interpreter::Node) => self.node_of(spec).await,
+            _ => None,
+        };
         {
             let processes = self.templates.processes.lock();
             let process = processes.get(&template)?;
             let report = process.report.as_ref()?;
-            let unserved = if process.locale != locale_of(&spec.env) {
-                Some("its template was made for another locale".to_owned())
+            let unserved = if process.at_start != read_at_start(&spec.env) {
+                Some("its template was made for another locale or other certificates".to_owned())
+            } else if process.node != node {
+                Some("its template runs another node".to_owned())
             } else if process.writable != spec.writable {
                 Some("its template was made for other `writable_dependencies`".to_owned())
             } else {
-                let read = report.read_of(&spec.env, &process.locale);
+                let read = report.read_of(&spec.env, &process.at_start);
                 read.map(|name| format!("a library of its template has read `{name}`"))
             };
             if unserved.is_some() {
                 self.note_obstacle(&connection.plan().server, unserved);
                 return None;
             }
+        }
+        if let Some(waiting) = self.take_waiting(template) {
+            return self
+                .start_waiting(connection, priming, template, waiting, spec, inbox)
+                .await;
         }
         let plan = connection.plan();
         let spawned = worker::spawn_primed(
@@ -154,30 +164,64 @@ impl Workers {
                 Some(worker)
             }
             Err(error) => {
-                // The launch itself may be at fault, which an ordinary start tells.
-                let is_of_launch = matches!(
-                    error,
-                    SpawnError::NoSuchFolder { .. }
-                        | SpawnError::Inaccessible { .. }
-                        | SpawnError::NoUser(_)
-                        | SpawnError::Folder(_)
-                );
-                plan.metrics.primed_start(false);
-                if !is_of_launch {
-                    self.not_primed(priming, &error.to_string());
-                }
+                self.primed_start_failed(connection, priming, &error);
                 None
             }
         }
     }
 
-    /// A worker that was forked from a template did not come to serve: the version is not primed again.
+    /// A process that waits, which is nobody else's from now on.
+    fn take_waiting(&self, id: WorkerId) -> Option<WaitingProcess> {
+        let waiting = {
+            let mut processes = self.templates.processes.lock();
+            let waiting = processes.get_mut(&id)?.waiting.take()?;
+            processes.remove(&id);
+            waiting
+        };
+        self.templates.policy.lock().taken(id);
+        self.charge_for_templates();
+        Some(waiting)
+    }
+
+    /// A primed start failed before its program ran.
+    pub(super) fn primed_start_failed(
+        &self,
+        connection: &WorkerConnection,
+        priming: &Priming,
+        error: &SpawnError,
+    ) {
+        // The launch itself may be at fault, which an ordinary start tells.
+        let is_of_launch = matches!(
+            error,
+            SpawnError::NoSuchFolder { .. }
+                | SpawnError::ClosedFolder { .. }
+                | SpawnError::Inaccessible { .. }
+                | SpawnError::NoUser(_)
+                | SpawnError::Folder(_)
+        );
+        connection.plan().metrics.primed_start(false);
+        if !is_of_launch {
+            self.not_primed(priming, &error.to_string());
+        }
+    }
+
+    /// Counts a primed start whose worker did not come to serve, so that the start is repeated for whoever waited for it.
+    pub(super) fn count_failed_primed_start(&self) {
+        self.templates.failed_starts.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A number that grows with each primed start whose worker did not come to serve.
+    pub(crate) fn failed_primed_starts(&self) -> u64 {
+        self.templates.failed_starts.load(Ordering::Acquire)
+    }
+
+    /// A primed start has failed: the version is not primed again.
     pub(super) fn not_primed(&self, priming: &Priming, why: &str) {
         let key = &priming.key;
         tracing::warn!(
             entry = key.entry,
             program = key.program,
-            "a start from a template failed; this version of the package is started ordinarily from now on: {why}"
+            "a primed start failed; this version of the package is started ordinarily from now on: {why}"
         );
         let now = Instant::now();
         let stopped = self.templates.policy.lock().failed(now, key, why);
@@ -191,8 +235,14 @@ impl Workers {
         priming: &Priming,
         spec: &LaunchSpec,
     ) {
-        if priming.obstacle.is_some() || !self.has_room_for_template(connection) {
+        if priming.obstacle.is_some()
+            || self.templates.policy.lock().has(&priming.key)
+            || !self.has_room_for_template(connection)
+        {
             return;
+        }
+        if Interpreter::of(&priming.installed) == Some(Interpreter::Node) {
+            return self.prime_waiting(connection, priming, spec);
         }
         let server = connection.plan().server.clone();
         let runtime = self.services.config.get();
@@ -215,8 +265,11 @@ impl Workers {
             key: priming.key.clone(),
             server,
             worker: None,
+            waiting: None,
+            end: None,
+            node: None,
             report: None,
-            locale: locale_of(&spec.env),
+            at_start: read_at_start(&spec.env),
             writable: spec.writable.clone(),
             held: 0,
             forked: 0,
@@ -226,14 +279,7 @@ impl Workers {
         self.tasks().spawn(async move {
             let why = workers.live_as_template(id, &template).await;
             workers.forget_template(id, &why);
-            let folder = template.scratch_of(id);
-            template.give_back(id);
-            let removed = tokio::task::spawn_blocking(move || {
-                folder.map_or(Ok(()), |folder| folders::remove(&folder))
-            });
-            if let Ok(Err(error)) = removed.await {
-                tracing::warn!("the folder of a template stays: {error}");
-            }
+            workers.clean_up(id, template).await;
         });
     }
 
@@ -301,41 +347,54 @@ impl Workers {
         exit.to_string()
     }
 
-    fn forget_template(&self, id: WorkerId, why: &str) {
+    pub(super) fn forget_template(&self, id: WorkerId, why: &str) {
         self.templates.processes.lock().remove(&id);
         let now = Instant::now();
         self.templates.policy.lock().ended(now, id, why);
         self.charge_for_templates();
     }
 
-    fn phase(&self, id: WorkerId) -> Option<Phase> {
+    pub(super) fn phase(&self, id: WorkerId) -> Option<Phase> {
         let all = self.templates.policy.lock().all();
         all.iter().find(|it| it.worker == id).map(|it| it.phase)
     }
 
-    fn stop_templates(&self, ids: &[WorkerId]) {
+    pub(super) fn stop_templates(&self, ids: &[WorkerId]) {
         let processes = self.templates.processes.lock();
-        for worker in ids
-            .iter()
-            .filter_map(|id| processes.get(id)?.worker.as_ref())
-        {
+        ids.iter()
+            .filter_map(|id| processes.get(id))
+            .for_each(|process| self.stop_template(process));
+    }
+
+    fn stop_template(&self, process: &Process) {
+        if let Some(worker) = &process.worker {
             worker.stop();
+        }
+        if let Some(end) = process.end.clone() {
+            self.tasks().spawn(async move { end.kill().await });
         }
     }
 
     /// Ends all templates; those that import already are ended when they have.
     pub fn stop_all_templates(&self) {
         let processes = self.templates.processes.lock();
-        for worker in processes.values().filter_map(|it| it.worker.as_ref()) {
-            worker.stop();
-        }
+        processes
+            .values()
+            .for_each(|process| self.stop_template(process));
         self.templates.imports.close();
     }
 
-    /// Stops templates that nobody has used for long, and, where memory is short, the one that was used longest ago.
+    /// Stops templates that nobody has used for long, those of versions that no server with `prime = "auto"` runs, and, where memory is short, the one that was used longest ago.
     pub fn look_at_templates(&self, is_memory_short: bool) {
+        let runtime = self.services.config.get();
+        let servers = &runtime.config.servers;
+        let is_primed = |name: &ServerName| {
+            let server = servers.get(name);
+            server.is_some_and(|server| server.prime == Prime::Auto)
+        };
         let mut policy = self.templates.policy.lock();
         let mut stopped = policy.tick(Instant::now());
+        stopped.extend(policy.keep(is_primed));
         if is_memory_short {
             stopped.extend(policy.shed());
         }
@@ -343,11 +402,10 @@ impl Workers {
         self.stop_templates(&stopped);
     }
 
-    async fn measure_template(&self, id: WorkerId) {
+    pub(super) async fn measure_template(&self, id: WorkerId) {
         let pid = {
             let processes = self.templates.processes.lock();
-            let worker = processes.get(&id).and_then(|it| it.worker.as_ref());
-            worker.map(worker::Worker::pid)
+            processes.get(&id).and_then(Process::pid)
         };
         let Some(pid) = pid else { return };
         let measured = tokio::task::spawn_blocking(move || {
@@ -377,6 +435,8 @@ impl Workers {
 
     /// The templates there are.
     pub fn shown_templates(&self) -> Vec<ShownTemplate> {
+        let found = self.templates.found.lock().clone();
+        let started_of = |key| found.get(key).map_or(0, |found| found.started);
         let processes = self.templates.processes.lock();
         let mut all: Vec<_> = processes
             .iter()
@@ -389,9 +449,9 @@ impl Workers {
                     Some(Phase::Starting) => "starting",
                     Some(Phase::Stopping) | None => "stopping",
                 },
-                pid: process.worker.as_ref().map(worker::Worker::pid),
+                pid: process.pid(),
                 memory_bytes: process.held,
-                forked: process.forked,
+                forked: process.forked + started_of(&process.key),
                 report: process.report.clone(),
             })
             .collect();
@@ -410,11 +470,11 @@ impl Workers {
 
 /// What a template is told (`template.py`).
 fn settings(installed: &Installed, spec: &LaunchSpec) -> String {
-    let locale = locale_of(&spec.env);
+    let at_start = read_at_start(&spec.env);
     let variables: Vec<_> = spec
         .env
         .keys()
-        .filter(|it| !locale.contains_key(*it))
+        .filter(|it| !at_start.contains_key(*it))
         .collect();
     serde_json::json!({
         "script": installed.program,

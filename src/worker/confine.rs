@@ -1,4 +1,4 @@
-//! Keeps a command of stdiopool's own apart that runs code of others, by what workers are kept apart with.
+//! Keeps a command of stdiopool's own apart, by what workers are kept apart with: one that runs code of others, or fetches it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,17 @@ const LEAST_MEMORY: u64 = 1 << 30;
 /// # Errors
 /// Which step the kernel refused: then the command must not be executed.
 pub fn confine(confinement: &Confinement, dir: Option<&Path>) -> io::Result<()> {
-    let mounts = match confinement.can_mount {
-        true => MountPlan::of_command(confinement).mounts(),
-        false => vec![],
+    let (mounts, unreadable) = match confinement.can_mount {
+        true => (MountPlan::of_command(confinement).mounts(), vec![]),
+        // A link leads past a rule by the path that it is at.
+        false => (
+            vec![],
+            confinement.hidden.iter().map(|path| real(path)).collect(),
+        ),
     };
     let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
     let devices = devices.chain([PathBuf::from(TERMINALS)]);
+    let readable = confinement.own.iter().chain(&confinement.shared);
     enter_walls(CommandWalls {
         groups: &confinement.groups,
         mounts,
@@ -32,8 +37,15 @@ pub fn confine(confinement: &Confinement, dir: Option<&Path>) -> io::Result<()> 
             .user
             .map(|user| (user, confinement.max_processes)),
         writable: confinement.own.iter().cloned().chain(devices).collect(),
+        unreadable,
+        readable: readable.cloned().collect(),
+        max_memory: confinement.max_memory,
         dir,
     })
+}
+
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// The control group of one install.
@@ -46,6 +58,10 @@ struct Limited {
 impl InstallGroup for Limited {
     fn procs_files(&self) -> Vec<PathBuf> {
         self.group.procs_files()
+    }
+
+    fn counts_memory(&self) -> bool {
+        self.group.counts_memory()
     }
 
     fn reached(&self) -> Option<String> {
@@ -61,12 +77,17 @@ impl InstallGroup for Limited {
     }
 }
 
+/// Most memory that an install may take, in bytes: half of what the host has; `None` where that is not known.
+pub fn most_memory() -> Option<u64> {
+    host_memory().map(|bytes| (bytes / 2).max(LEAST_MEMORY))
+}
+
 /// Makes the control group of an install, of that number among those of this process; `None` where there can be none.
 ///
 /// # Errors
 /// When the kernel refuses it.
 pub fn install_group(number: u64) -> io::Result<Option<Box<dyn InstallGroup>>> {
-    let half = host_memory().map(|bytes| (bytes / 2).max(LEAST_MEMORY));
+    let half = most_memory();
     let limits = ProcessLimits {
         pids: Some(MAX_PROCESSES),
         memory: half,

@@ -4,26 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use nix::sys::signal::Signal;
-use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
 use super::guardian::ProcessState;
 use super::output::{Messages, read_stderr, read_stdout};
+use super::pipes::Pipes;
 use super::state::Shared;
 use super::stdin::{self, WriterEnd};
 use super::stop_sequence::{Action, Event, StopSequence};
 use super::{Inbox, Options};
 use crate::fair::Flow;
-
-/// The three pipes.
-#[derive(Debug)]
-pub(super) struct Pipes {
-    pub(super) stdin: pipe::Sender,
-    pub(super) stdout: pipe::Receiver,
-    pub(super) stderr: pipe::Receiver,
-}
 
 /// The end of a task of a worker.
 enum TaskEnd {

@@ -41,19 +41,22 @@ mod mount_plan;
 mod options;
 mod output;
 mod own_folders;
+mod pipes;
 mod processor_use;
 mod recorder;
 mod resolving;
 mod spawn;
 mod spawn_error;
+mod spawn_waiting;
 mod state;
 mod stderr;
 mod stdin;
 mod stop_sequence;
 mod strict;
+mod waiting;
 
 pub use cgroup::{Breaches, Groups, TenantGroup, groups};
-pub use confine::{MAX_PROCESSES, confine, install_group};
+pub use confine::{MAX_PROCESSES, confine, install_group, most_memory};
 pub use disk::{disk_usage, limit_files};
 pub use egress::descriptors_for_hosts;
 pub use egress_attempt::EgressAttempt;
@@ -68,6 +71,11 @@ pub use handle::Worker;
 pub use inbox::{Inbox, Oversized};
 pub use options::{Options, Stats};
 pub use processor_use::{Precedence, ProcessorUse, processor_time, set_precedence};
-pub use spawn::{PrimedWorker, find_program, out_of_reach, spawn, spawn_primed, spawn_template};
+pub use spawn::{
+    PrimedWorker, find_program, out_of_reach, spawn, spawn_from_waiting, spawn_primed,
+    spawn_template,
+};
 pub use spawn_error::SpawnError;
+pub use spawn_waiting::{Programs, spawn_waiting, write_programs};
 pub use stdin::SendError;
+pub use waiting::{Waiting, WaitingEnd};

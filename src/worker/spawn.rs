@@ -1,13 +1,11 @@
 //! Starts a worker: folders, program, pipes, then the guardian.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
-use tokio::net::unix::pipe;
 use tracing::Instrument;
 
 use super::cgroup::Group;
@@ -19,13 +17,15 @@ use super::guardian::{
     can_hide_from_users, can_make_read_only,
 };
 use super::launch_folders::make_folders;
-use super::life::{self, Pipes};
+use super::life;
 use super::mount_plan::MountPlan;
+use super::pipes::Pipes;
 use super::recorder::{Recorder, sample};
 use super::spawn_error::{SpawnError, explain};
 use super::state::{LaunchResources, Shared};
 use super::stderr::StderrLog;
 use super::strict;
+use super::waiting::{self, Waiting};
 use super::{Guardian, Inbox, Options, Worker, resolving};
 use crate::egress::Network;
 use crate::fair::Flow;
@@ -50,12 +50,8 @@ pub async fn spawn(
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let process = NewProcess {
-        guardian,
-        id,
-        origin: ForkedFrom::Init,
-    };
-    spawn_from(process, spec, options, inbox, flow).await
+    let source = Source::Guardian(guardian, ForkedFrom::Init);
+    spawn_from(NewProcess { id, source }, spec, options, inbox, flow).await
 }
 
 /// Starts a template: a process that imports what others are to be forked with, by [`spawn_primed`]. A template is a [`Worker`] that says on its stdout what
@@ -71,12 +67,8 @@ pub async fn spawn_template(
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let process = NewProcess {
-        guardian,
-        id,
-        origin: ForkedFrom::Guardian,
-    };
-    spawn_from(process, spec, options, inbox, flow).await
+    let source = Source::Guardian(guardian, ForkedFrom::Guardian);
+    spawn_from(NewProcess { id, source }, spec, options, inbox, flow).await
 }
 
 /// A worker that a template is to fork.
@@ -101,20 +93,46 @@ pub async fn spawn_primed(
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
     let process = NewProcess {
-        guardian,
         id: primed.id,
-        origin: ForkedFrom::Template(primed.template.0),
+        source: Source::Guardian(guardian, ForkedFrom::Template(primed.template.0)),
     };
     spawn_from(process, spec, options, inbox, flow).await
 }
 
-/// A process that a guardian is to start.
-#[derive(Clone, Copy)]
+/// As [`spawn`], of a process that has waited for it: the program's dependencies are there already.
+///
+/// # Errors
+/// As [`spawn`]; and when that process is gone, or does not become the worker. Nothing is left of it then.
+pub async fn spawn_from_waiting(
+    waiting: Waiting,
+    id: WorkerId,
+    spec: &LaunchSpec,
+    options: &Options,
+    inbox: Arc<dyn Inbox>,
+    flow: Flow,
+) -> Result<Worker, SpawnError> {
+    let end = waiting.end();
+    let source = Source::Waiting(Box::new(waiting));
+    let spawned = spawn_from(NewProcess { id, source }, spec, options, inbox, flow).await;
+    if spawned.is_err() {
+        end.kill().await;
+    }
+    spawned
+}
+
+/// A worker that is to be there, and what its first process comes from.
 struct NewProcess<'a> {
-    guardian: &'a Guardian,
     /// The worker's number among those of the guardian.
     id: WorkerId,
-    origin: ForkedFrom,
+    source: Source<'a>,
+}
+
+/// What the first process of a worker comes from.
+enum Source<'a> {
+    /// The guardian starts the process, or has it forked.
+    Guardian(&'a Guardian, ForkedFrom),
+    /// The process is there already, and has waited.
+    Waiting(Box<Waiting>),
 }
 
 async fn spawn_from(
@@ -124,40 +142,46 @@ async fn spawn_from(
     inbox: Arc<dyn Inbox>,
     flow: Flow,
 ) -> Result<Worker, SpawnError> {
-    let prepared = {
-        let spec = spec.clone();
-        let prepared = tokio::task::spawn_blocking(move || prepare(&spec)).await;
-        prepared.map_err(|error| SpawnError::io("prepare the start")(error.into()))??
+    let id = process.id;
+    let closed = match &process.source {
+        Source::Guardian(guardian, _) => guardian.closed_to_workers(),
+        // Such a worker has the host's network.
+        Source::Waiting(_) => Arc::default(),
     };
     let Prepared {
         program,
         user,
         files,
         recorder,
-    } = prepared;
+    } = prepare(spec).await?;
     let mut launch = Launch::of(spec, program.into_os_string(), user, files);
     let recorder = recorder.map(|recorder| Recorder {
         told: (!recorder.record.is_full()).then(|| Arc::clone(&inbox)),
         ..recorder
     });
     launch.recording = recorder.as_ref().map(Recorder::recording);
-    let NewProcess { guardian, id, .. } = process;
     let (group, began_full) = limited(id, spec).await?;
     if began_full {
         launch.file_size = Some(0);
     }
     let procs_files = group.iter().flat_map(Group::procs_files);
     launch.groups = procs_files.map(PathBuf::into_os_string).collect();
-    let start = async || launch_with_pipes(process, &launch, recorder.as_ref()).await;
-    let (mut launched, pipes) = match start().await? {
-        // With pipes of its own: what was lost may have written to the first ones. Templates are lost too.
-        Err(LaunchError::Lost) if process.origin == ForkedFrom::Init => start().await?,
-        launched => launched,
+    let (mut launched, pipes) = match process.source {
+        Source::Waiting(waiting) => waiting::adopt(*waiting, id, &launch).await,
+        Source::Guardian(guardian, origin) => {
+            let start =
+                async || launch_with_pipes(guardian, id, origin, &launch, recorder.as_ref()).await;
+            match start().await? {
+                // With pipes of its own: what was lost may have written to the first ones. Templates are lost too.
+                Err(LaunchError::Lost) if origin == ForkedFrom::Init => start().await?,
+                launched => launched,
+            }
+        }
     }
     .map_err(|error| explain(error, spec))?;
     let egress = match (launched.sockets.take(), allowed(spec)) {
         (Some(sockets), Some(list)) => {
-            let (told, closed) = (Arc::clone(&inbox), guardian.closed_to_workers());
+            let (told, closed) = (Arc::clone(&inbox), closed);
             let egress = Egress::new(list, closed, told, flow.clone());
             Some(tokio::spawn(egress.serve(sockets).in_current_span()))
         }
@@ -227,28 +251,17 @@ fn needs_group(limits: &ProcessLimits) -> bool {
 /// # Errors
 /// When there are no pipes; within it, what became of the launch.
 async fn launch_with_pipes(
-    process: NewProcess<'_>,
+    guardian: &Guardian,
+    id: WorkerId,
+    origin: ForkedFrom,
     launch: &Launch,
     recorder: Option<&Recorder>,
 ) -> Result<Result<(Launched, Pipes), LaunchError>, SpawnError> {
-    let (stdin, stdin_end) = pipe_in().map_err(SpawnError::io("create a pipe"))?;
-    let (stdout, stdout_end) = pipe_out().map_err(SpawnError::io("create a pipe"))?;
-    let (stderr, stderr_end) = pipe_out().map_err(SpawnError::io("create a pipe"))?;
-    let ends = [stdin_end, stdout_end, stderr_end];
+    let (pipes, ends) = Pipes::open()?;
     let recorder = recorder.cloned();
     let recorder =
         recorder.map(|it| -> TakesQueue { Arc::new(move |queue| it.clone().serve(queue)) });
-    let NewProcess {
-        guardian,
-        id,
-        origin,
-    } = process;
     let launched = guardian.launch(id, origin, launch, ends, recorder).await;
-    let pipes = Pipes {
-        stdin,
-        stdout,
-        stderr,
-    };
     Ok(launched.map(|launched| (launched, pipes)))
 }
 
@@ -258,18 +271,24 @@ fn allowed(spec: &LaunchSpec) -> Option<Arc<crate::egress::AllowList>> {
 }
 
 /// The launch as it is prepared before the guardian is asked.
-struct Prepared {
+pub(super) struct Prepared {
     /// Path of the program.
-    program: PathBuf,
+    pub(super) program: PathBuf,
     /// The user that it runs as, if that is another than stdiopool's.
-    user: Option<u32>,
-    files: Files,
+    pub(super) user: Option<u32>,
+    pub(super) files: Files,
     /// How the worker is recorded, if it is.
     recorder: Option<Recorder>,
 }
 
-/// What can be checked and done before the guardian is asked.
-fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
+/// Checks and does what can be before the guardian is asked.
+pub(super) async fn prepare(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
+    let spec = spec.clone();
+    let prepared = tokio::task::spawn_blocking(move || prepared(&spec)).await;
+    prepared.map_err(|error| SpawnError::io("prepare the start")(error.into()))?
+}
+
+fn prepared(spec: &LaunchSpec) -> Result<Prepared, SpawnError> {
     let user = match spec.sandbox.as_ref().map(|sandbox| &sandbox.runs_as) {
         Some(RunsAs::User(user)) => Some(*user),
         Some(RunsAs::Nobody(why)) => return Err(SpawnError::NoUser(why.to_string())),
@@ -516,17 +535,6 @@ pub fn find_program(program: &str, path: &str, cwd: &Path) -> Result<PathBuf, Sp
         };
         SpawnError::CommandNotFound { program, path }
     })
-}
-
-/// Our end, non-blocking, and the worker's, blocking; both close-on-exec.
-fn pipe_in() -> io::Result<(pipe::Sender, OwnedFd)> {
-    let (reader, writer) = io::pipe()?;
-    Ok((pipe::Sender::from_owned_fd(writer.into())?, reader.into()))
-}
-
-fn pipe_out() -> io::Result<(pipe::Receiver, OwnedFd)> {
-    let (reader, writer) = io::pipe()?;
-    Ok((pipe::Receiver::from_owned_fd(reader.into())?, writer.into()))
 }
 
 #[cfg(test)]

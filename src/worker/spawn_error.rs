@@ -207,7 +207,7 @@ fn attempted(stage: Stage, errno: i32, spec: &LaunchSpec) -> String {
             format!("record `{program}` (see `stdiopool doctor`)")
         }
         (Stage::Template, _) => {
-            format!("fork `{program}` from its template")
+            format!("start `{program}` as a primed worker")
         }
         (Stage::Filter, _) => {
             format!("filter the system calls of `{program}` (see `stdiopool doctor`)")

@@ -1,7 +1,8 @@
-//! What an install script of npm's, and a build of PyPI's, tries when its package is installed: against other packages, tenants' data, the
-//! state folder, stdiopool's own process, and what stdiopool does with what it has left behind.
+//! What an install script of npm's, a build of PyPI's, one of a repository of git and npm itself try when a package is installed: against other
+//! packages, tenants' data, the state folder, stdiopool's own process, and what stdiopool does with what they have left behind.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -31,7 +32,72 @@ struct World {
     pool: Stdiopool,
     /// What is tried.
     tries: Value,
-    user: Option<u32>,
+    host: Host,
+    /// Variables of stdiopool's own.
+    env: Vec<(&'static str, String)>,
+}
+
+/// As whom stdiopool runs, and where.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Host {
+    Root,
+    User(u32),
+    /// One user without any other, where nothing can be mounted.
+    WithoutMounts,
+    /// Root, where the kernel has no Landlock and no control groups can be made.
+    Bare,
+}
+
+impl Host {
+    fn user(self) -> Option<u32> {
+        match self {
+            Self::User(user) => Some(user),
+            Self::Root | Self::WithoutMounts | Self::Bare => None,
+        }
+    }
+
+    /// stdiopool on that host.
+    fn command(self, dir: &Path) -> Command {
+        use std::os::unix::process::CommandExt;
+        /// No namespace of users can be made, and none of mounts without that right.
+        const NO_MOUNTS: &str = "echo 0 > /proc/sys/user/max_user_namespaces || exit
+exec setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin \"$@\"";
+        const NO_GROUPS: &str = "mount -t tmpfs none /sys/fs/cgroup || exit
+exec python3 -c \"$@\"";
+        /// To landlock_create_ruleset(2), which has one number everywhere, is answered that there is no such call.
+        const NO_LANDLOCK: &str = "
+import ctypes, os, struct, sys
+NUMBER, ENOSYS, ERRNO, ALLOW = 444, 38, 0x00050000, 0x7FFF0000
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+lines = [(0x20, 0, 0, 0), (0x15, 0, 1, NUMBER), (0x06, 0, 0, ERRNO | ENOSYS), (0x06, 0, 0, ALLOW)]
+text = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *line) for line in lines))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxP', len(lines), ctypes.addressof(text)))
+address = ctypes.c_ulong(ctypes.addressof(program))
+if ctypes.CDLL(None).prctl(PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), address, 0, 0):
+    sys.exit('no filter')
+os.execv(sys.argv[1], sys.argv[1:])
+";
+        match self {
+            Self::Root => Command::new(BINARY),
+            Self::User(user) => {
+                let mut command = Command::new(BINARY);
+                command.uid(user).gid(user).env("HOME", dir);
+                command
+            }
+            Self::WithoutMounts => {
+                let mut command = Command::new("unshare");
+                command.args(["--user", "--map-root-user", "sh", "-c", NO_MOUNTS, "sh"]);
+                command.arg(BINARY);
+                command
+            }
+            Self::Bare => {
+                let mut command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", NO_GROUPS, "sh", NO_LANDLOCK]);
+                command.arg(BINARY);
+                command
+            }
+        }
+    }
 }
 
 fn keeper(registry: &Registry) -> String {
@@ -41,26 +107,36 @@ fn keeper(registry: &Registry) -> String {
     )
 }
 
-fn start(dir: tempfile::TempDir, toml: &str, user: Option<u32>) -> Stdiopool {
+fn start(
+    dir: tempfile::TempDir,
+    toml: &str,
+    host: Host,
+    env: &[(&'static str, String)],
+) -> Stdiopool {
     Stdiopool::write_config(dir.path(), "[auth]\nmode = \"none\"\n", toml);
     let config = dir.path().join("pool.toml").display().to_string();
     let args = ["--config".to_owned(), config];
-    match user {
-        Some(user) => Stdiopool::run_as(user, dir, &args),
-        None => Stdiopool::run(dir, &args, &[("SUPERVISORS_OWN", "hunter22")]),
-    }
+    let own = ("SUPERVISORS_OWN", "hunter22");
+    let env = env.iter().map(|(name, value)| (*name, value.as_str()));
+    let env: Vec<_> = env.chain([own]).collect();
+    let command = host.command(dir.path());
+    Stdiopool::start(command, dir, &args, &env)
 }
 
 impl World {
-    async fn new(user: Option<u32>) -> Self {
-        let registry = Registry::start();
+    async fn new(host: Host) -> Self {
+        Self::with(Registry::start(), host, vec![]).await
+    }
+
+    async fn with(registry: Registry, host: Host, env: Vec<(&'static str, String)>) -> Self {
+        let user = host.user();
         let dir = open_folder().expect("a folder");
         let key = dir.path().join("bobs-key");
         super::support::private_file(&key, "bobs-secret");
         for path in [dir.path(), &key] {
             std::os::unix::fs::chown(path, user, user).expect("given");
         }
-        let pool = start(dir, &keeper(&registry), user);
+        let pool = start(dir, &keeper(&registry), host, &env);
         let bob = pool.client_of("bob", "keeper").connect().await;
         let done = bob.call("remember", json!({ "text": "bobs" })).await;
         assert!(done.text().contains("done"), "{done:?}");
@@ -68,7 +144,8 @@ impl World {
             registry,
             pool,
             tries: Value::Null,
-            user,
+            host,
+            env,
         };
         world.tries = world.everything();
         world
@@ -102,12 +179,16 @@ impl World {
             assert!(path.exists(), "{} is there", path.display());
         }
         let mut read: Vec<_> = read.map(|path| path.display().to_string()).to_vec();
-        if self.user.is_some() {
+        if self.host != Host::Root {
             // It is of the same user, and outside of the state folder.
             read.pop();
             // These are folders of its own with nothing in them but what leads to its entry.
             let leads = [state.clone(), packages.join("_npx")];
             read.retain(|path| !leads.iter().any(|it| it == Path::new(path)));
+        }
+        if self.host == Host::WithoutMounts {
+            // Names are seen.
+            read.retain(|path| Path::new(path).is_file());
         }
         let write = [
             state.join("new"),
@@ -124,7 +205,7 @@ impl World {
         ];
         let pids = [self.pool.pid(), self.parent_of_workers()];
         for pid in pids {
-            read.extend(["environ", "maps", "fd"].map(|file| format!("/proc/{pid}/{file}")));
+            read.extend(["environ", "maps", "fd/0"].map(|file| format!("/proc/{pid}/{file}")));
         }
         let target = self.pool.dir.path().join("target");
         json!({ "read": read, "write": write, "signal": pids, "target": target })
@@ -152,7 +233,7 @@ impl World {
                 .replace("@URL@", &self.registry.url)
         };
         // Pids are known only once it runs: these are put in force by a reload.
-        self.pool = start(dir, &toml(&self.tries), self.user);
+        self.pool = start(dir, &toml(&self.tries), self.host, &self.env);
         self.tries = self.everything();
         let text = toml(&self.tries);
         Stdiopool::write_config(self.pool.dir.path(), "[auth]\nmode = \"none\"\n", &text);
@@ -182,7 +263,7 @@ impl World {
             first.is_some_and(|first| ["read", "write", "signal", "link"].contains(&first))
         };
         let tried: Vec<_> = went.iter().filter(|(name, _)| hostile(name)).collect();
-        assert!(tried.len() > 20, "{told}");
+        assert!(tried.len() > 15, "{told}");
         for (name, how) in tried {
             let how = how.as_str().unwrap_or_default();
             assert!(DENIED.contains(&how), "{name}: {how}\n{}", self.pool.log());
@@ -231,8 +312,9 @@ start_timeout = "120s"
 env = { UV_DEFAULT_INDEX = "@URL@/simple", TRY = '@TRY@' }
 "#;
 
-async fn what_runs_in_an_install_reaches_its_own_alone(user: Option<u32>) {
-    let mut world = World::new(user).await;
+async fn what_runs_in_an_install_reaches_its_own_alone(host: Host) {
+    let user = host.user();
+    let mut world = World::new(host).await;
     world.trying(TRYING).await;
     let log = world.pool.log();
     if user.is_some() && log.contains("without mount namespaces") {
@@ -249,9 +331,13 @@ async fn what_runs_in_an_install_reaches_its_own_alone(user: Option<u32>) {
     assert!(!users.iter().any(is_left), "what it started is ended");
     assert!(!world.pool.dir.path().join("target").exists());
     let supervisor = nix::unistd::geteuid().as_raw();
-    match user {
-        Some(user) => assert_eq!(users, [user, user]),
-        None => assert!(users.iter().all(|it| *it != json!(supervisor)), "{users:?}"),
+    match host {
+        Host::User(user) => assert_eq!(users, [user, user]),
+        // There is no other, by that user's own namespace.
+        Host::WithoutMounts => assert_eq!(users, [0, 0]),
+        Host::Root | Host::Bare => {
+            assert!(users.iter().all(|it| *it != json!(supervisor)), "{users:?}")
+        }
     }
     // Nobody else may write what it has left, and it is not run as its owner.
     let packages = world.state().join("packages");
@@ -276,20 +362,203 @@ async fn what_runs_in_an_install_reaches_its_own_alone(user: Option<u32>) {
 #[tokio::test]
 async fn what_runs_in_an_install_reaches_its_own_entry_alone() {
     if is_root() {
-        what_runs_in_an_install_reaches_its_own_alone(None).await;
+        what_runs_in_an_install_reaches_its_own_alone(Host::Root).await;
     }
 }
 
 #[tokio::test]
 async fn what_runs_in_a_plain_users_install_reaches_its_own_entry_alone() {
     if is_root() {
-        what_runs_in_an_install_reaches_its_own_alone(Some(USER)).await;
+        what_runs_in_an_install_reaches_its_own_alone(Host::User(USER)).await;
     }
 }
 
 #[tokio::test]
+async fn what_runs_in_an_install_reads_nothing_of_others_where_nothing_can_be_mounted() {
+    if is_root() {
+        what_runs_in_an_install_reaches_its_own_alone(Host::WithoutMounts).await;
+    }
+}
+
+/// A repository of git with a package that npm builds when it fetches it.
+fn git_repository() -> tempfile::TempDir {
+    let dir = open_folder().expect("a folder");
+    let trying = include_str!("../fixtures/registry/trying.js");
+    let manifest =
+        json!({ "name": "of-git", "version": "1.0.0", "scripts": { "prepare": "node try.js" } });
+    std::fs::write(dir.path().join("try.js"), trying).expect("written");
+    std::fs::write(dir.path().join("package.json"), manifest.to_string()).expect("written");
+    for args in [
+        &["init", "--quiet"][..],
+        &["add", "."],
+        &["commit", "--quiet", "-m", "x"],
+        // For clients that only read files.
+        &["update-server-info"],
+    ] {
+        #[allow(clippy::disallowed_methods, reason = "a fixture")]
+        let done = Command::new("git")
+            .args(["-c", "user.name=x", "-c", "user.email=x@example.com"])
+            .args(args)
+            .current_dir(dir.path())
+            .status();
+        assert!(done.expect("there is a git").success(), "{args:?}");
+    }
+    dir
+}
+
+#[tokio::test]
+async fn what_npm_builds_from_git_reaches_its_own_entry_alone() {
+    if !is_root() {
+        return;
+    }
+    let git = git_repository();
+    let registry = Registry::start_with(&[("REGISTRY_GIT", git.path())]);
+    let mut world = World::with(registry, Host::Root, vec![]).await;
+    let toml = TRYING.replace("trying@", "gitting@");
+    // What comes from git is fetched where it is built, so that its build sees what registries know the operator by.
+    let token = r#""npm_config_//127.0.0.1/:_authToken" = "hunter22", "#;
+    let toml = toml.replace(token, "");
+    world.trying(&toml).await;
+    let told = world.told("trying").await;
+    world.assert_denied(&told);
+    let supervisor = nix::unistd::geteuid().as_raw();
+    assert_ne!(told["user"], json!(supervisor));
+    assert!(!is_left(&told["user"]), "what it started is ended");
+    let log = world.pool.log();
+    assert!(!log.contains("as written"), "{log}");
+}
+
+/// An npm that tries what the variable TRY names before it does its work, and notes in its cache what came of it.
+fn trying_npm() -> tempfile::TempDir {
+    const TRY: &str = r#"
+const fs = require("fs");
+const tries = JSON.parse(process.env.TRY || '{"read":[],"write":[],"signal":[]}');
+const went = {};
+const attempt = (name, act) => {
+  try { went[name] = `did ${act() ?? ""}`; } catch (error) { went[name] = error.code ?? String(error); }
+};
+for (const at of tries.read) {
+  attempt(`read ${at}`, () => (fs.statSync(at).isDirectory() ? fs.readdirSync(at).join(" ") : fs.readFileSync(at).length));
+}
+for (const at of tries.write) attempt(`write ${at}`, () => fs.appendFileSync(at, "planted"));
+for (const pid of tries.signal) attempt(`signal ${pid}`, () => process.kill(pid, 0));
+for (const [name, folder] of [["home", process.env.HOME], ["tmp", process.env.TMPDIR], ["cache", process.env.npm_config_cache]]) {
+  attempt(name, () => fs.writeFileSync(`${folder}/own`, ""));
+}
+const status = fs.readFileSync("/proc/self/status", "utf8");
+const told = { went, env: process.env, user: process.getuid(), argv: process.argv.slice(2), capabilities: /CapEff:\s*(\w+)/.exec(status)[1] };
+const folder = `${process.env.npm_config_cache}/told`;
+fs.mkdirSync(folder, { recursive: true });
+fs.writeFileSync(`${folder}/${process.pid}-${Date.now()}.json`, JSON.stringify(told));
+"#;
+    use std::os::unix::fs::PermissionsExt;
+    let dir = open_folder().expect("a folder");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let npm = std::env::split_paths(&path).map(|folder| folder.join("npm"));
+    let npm = npm
+        .into_iter()
+        .find(|npm| npm.is_file())
+        .expect("there is an npm");
+    let script = format!(
+        "#!/bin/sh\nnode '{}/try.js' \"$@\" || exit\nexec '{}' \"$@\"\n",
+        dir.path().display(),
+        npm.display()
+    );
+    std::fs::write(dir.path().join("try.js"), TRY).expect("written");
+    let npm = dir.path().join("npm");
+    std::fs::write(&npm, script).expect("written");
+    std::fs::set_permissions(&npm, std::fs::Permissions::from_mode(0o755)).expect("set");
+    dir
+}
+
+const FETCHED: &str = r#"
+[servers.fetched]
+command = "npx"
+args = ["-y", "aged@1.0.0"]
+start_timeout = "120s"
+env = { npm_config_registry = "@URL@", TRY = '@TRY@' }
+"#;
+
+async fn what_fetches_packages_writes_to_its_own_folders_alone(host: Host) {
+    let npm = trying_npm();
+    let path = std::env::var("PATH").expect("a PATH");
+    let path = format!("{}:{path}", npm.path().display());
+    let mut world = World::with(Registry::start(), host, vec![("PATH", path)]).await;
+    world.trying(FETCHED).await;
+    let log = world.pool.log();
+    if host.user().is_some() && log.contains("without mount namespaces") {
+        eprintln!("SKIPPED: no mount namespaces for other users than root here");
+        return;
+    }
+    world.told("fetched").await;
+    let packages = world.state().join("packages");
+    let own = ["downloads/npm", "home", "home/.npmrc", "downloads/npm/new"];
+    let own = own.map(|path| packages.join(path).display().to_string());
+    let key = world.pool.dir.path().join("bobs-key").display().to_string();
+    // Of the user that it runs as, outside of the state folder.
+    let is_own = |name: &str| {
+        let path = name.split(' ').nth(1);
+        path.is_some_and(|path| path == key || own.iter().any(|own| own == path))
+    };
+    let leads =
+        [world.state(), packages.join("_npx")].map(|path| format!("read {}", path.display()));
+    let mut seen = vec![];
+    for told in std::fs::read_dir(packages.join("downloads/npm/told")).expect("there") {
+        let told = std::fs::read(told.expect("there").path()).expect("there");
+        let mut told: Value = serde_json::from_slice(&told).expect("JSON");
+        let went = told["went"].as_object_mut().expect("what it tried");
+        if went.len() < 10 {
+            // Of the package that was there before.
+            continue;
+        }
+        // Folders of its own with nothing in them but what leads to its own.
+        went.retain(|name, _| !is_own(name) && !leads.contains(name));
+        world.assert_denied(&told);
+        seen.push(told["argv"][0].as_str().unwrap_or_default().to_owned());
+        if host == Host::Root {
+            // CAP_DAC_OVERRIDE alone.
+            assert_eq!(told["capabilities"], json!("0000000000000002"), "{told}");
+        }
+    }
+    for step in ["config", "root", "install", "ci"] {
+        assert!(seen.iter().any(|seen| seen == step), "{step}: {seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_fetches_packages_writes_to_its_own_folders() {
+    if is_root() {
+        what_fetches_packages_writes_to_its_own_folders_alone(Host::Root).await;
+    }
+}
+
+#[tokio::test]
+async fn what_fetches_packages_of_a_plain_user_writes_to_its_own_folders() {
+    if is_root() {
+        what_fetches_packages_writes_to_its_own_folders_alone(Host::User(USER)).await;
+    }
+}
+
+#[tokio::test]
+async fn installs_go_on_where_the_kernel_lacks_what_keeps_them_apart_and_that_is_said_once() {
+    if !is_root() {
+        return;
+    }
+    let mut world = World::new(Host::Bare).await;
+    let scripted = FETCHED.replace("fetched", "scripted");
+    let scripted = scripted.replace("aged@1.0.0", "needing");
+    world.trying(&(FETCHED.to_owned() + &scripted)).await;
+    for server in ["fetched", "scripted"] {
+        assert_eq!(world.told(server).await["version"], "1.0.0");
+    }
+    let log = world.pool.log();
+    assert_eq!(log.matches("run without Landlock").count(), 1, "{log}");
+    assert!(!log.contains("as written"), "{log}");
+}
+
+#[tokio::test]
 async fn a_script_that_the_registry_does_not_tell_of_does_not_run() {
-    let mut world = World::new(None).await;
+    let mut world = World::new(Host::Root).await;
     let untold = TRYING.replace("trying@", "untold@");
     world.trying(&untold).await;
     let told = world.told("trying").await;

@@ -15,6 +15,7 @@ mod identity;
 mod installs;
 mod limits;
 mod planted;
+mod primed;
 mod prober;
 mod processes;
 mod rootless;

@@ -12,6 +12,7 @@ const SOURCES: &[&str] = &[
     include_str!("held_paths.rs"),
     include_str!("held_sessions.rs"),
     include_str!("held_states.rs"),
+    include_str!("held_templates.rs"),
 ];
 
 /// Areas that were attacked.
@@ -24,6 +25,7 @@ const AREAS: &[&str] = &[
     "JWT",
     "HTTP/2 floods",
     "JSON shapes",
+    "templates",
     "disk full",
     "clock jumps",
     "tenants under kills",

@@ -4,13 +4,15 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::beside::Beside;
-use crate::support::{BINARY, Client, Stdiopool, demo, eventually};
+use crate::support::registry::Registry;
+use crate::support::{BINARY, Client, Stdiopool, demo, eventually, eventually_within};
 
 /// The size of the disk, in bytes.
 const DISK: usize = 12 << 20;
@@ -207,4 +209,52 @@ async fn what_was_kept_before_the_disk_was_full_is_there_after_a_kill() {
         StatusCode::NOT_FOUND,
         "it was said that it would not survive"
     );
+}
+
+/// Entries of the package cache, and whether each is whole.
+fn entries(pool: &Stdiopool) -> Vec<bool> {
+    let entries = seen_by(pool, &pool.dir.path().join("state/packages/_npx"));
+    let found = std::fs::read_dir(entries).into_iter().flatten().flatten();
+    let is_whole = |path: PathBuf| path.join("entry.json").is_file();
+    found.map(|entry| is_whole(entry.path())).collect()
+}
+
+#[tokio::test]
+async fn an_install_on_a_full_disk_is_told_and_leaves_nothing_half() {
+    let Some(pool) = serve("") else { return };
+    let beside = Beside::open(&pool, "bystander", "good").await;
+    let filling = Filling::of(&pool);
+    let registry = Registry::start();
+    let path = pool.dir.path().join("pool.toml");
+    let before = std::fs::read_to_string(&path).expect("there");
+    let keeper = format!(
+        "[servers.keeper]\ncommand = \"npx\"\nargs = [\"-y\", \"keeper@1.0.0\"]\nstart_timeout = \"60s\"\nenv = {{ npm_config_registry = {:?} }}\n",
+        registry.url
+    );
+    std::fs::write(&path, format!("{before}{keeper}")).expect("written");
+    pool.signal(Signal::SIGHUP);
+    let keeper = pool.client_of("acme", "keeper");
+    eventually("the install is told to have failed", async || {
+        let answer = keeper.try_initialize("2025-11-25", json!({})).await;
+        let told = format!("{answer:?}");
+        ["ENOSPC", "o space left"]
+            .iter()
+            .any(|why| told.contains(why))
+    })
+    .await;
+    assert!(!entries(&pool).contains(&false), "{}", pool.log());
+    beside.goes_on(3).await;
+    filling.remove();
+    eventually_within(
+        Duration::from_secs(180),
+        "with room it is served",
+        async || {
+            let answer = keeper.try_initialize("2025-11-25", json!({})).await;
+            answer.status == StatusCode::OK && answer.response().get("error").is_none()
+        },
+    )
+    .await;
+    // Until the install is tried again, the line runs as written.
+    assert!(!entries(&pool).contains(&false), "{}", pool.log());
+    beside.goes_on(3).await;
 }

@@ -36,6 +36,7 @@ mod held_kills;
 mod held_paths;
 mod held_sessions;
 mod held_states;
+mod held_templates;
 mod kept;
 mod leftovers;
 mod lines;

@@ -297,7 +297,7 @@ async fn an_install_under_way_does_not_hold_up_a_shutdown() {
         begun.elapsed()
     );
     assert_eq!(waiting.await.expect("answered").reason(), "draining");
-    let is_npm = |line: &str| line.contains(&npm.0.path().display().to_string());
+    let is_npm = |line: &str| line.contains(&npm.folder().display().to_string());
     let left = in_tree_of(std::process::id());
     assert!(
         !left

@@ -67,7 +67,7 @@ fn primed_starts() -> Check {
     match can_be_primed() {
         Ok(()) => Check::ok(
             what,
-            "workers of Python packages can be forked from templates",
+            "workers of Python and node packages can begin with their libraries imported",
         ),
         Err(why) => Check::lacks(
             what,

@@ -160,7 +160,7 @@ pub enum LaunchMode {
     AsIs,
 }
 
-/// Whether starts of a server's package may be forked from a template that has imported its libraries.
+/// Whether starts of a server's package may be of processes that have imported its libraries: forked from one, or one that has waited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Prime {
     /// Starts are forked where the process becomes what an ordinary start would make it.

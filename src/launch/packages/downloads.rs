@@ -60,15 +60,7 @@ pub struct Left {
 pub(super) fn set_places(env: &mut BTreeMap<String, String>, entry: &Path) -> io::Result<()> {
     let home = entry.join(HOME);
     fs::create_dir_all(&home)?;
-    // npm's configuration stays where it was.
-    if let Some(usual) = env.get("HOME") {
-        let npmrc = Path::new(usual).join(".npmrc");
-        let is_named = |name: &String| name.eq_ignore_ascii_case("npm_config_userconfig");
-        if npmrc.is_file() && !env.keys().any(is_named) {
-            let npmrc = npmrc.display().to_string();
-            env.insert("npm_config_userconfig".to_owned(), npmrc);
-        }
-    }
+    name_npmrc(env);
     env.insert("HOME".to_owned(), home.display().to_string());
     env.remove("XDG_CACHE_HOME");
     for (variable, name) in PLACES {
@@ -79,6 +71,17 @@ pub(super) fn set_places(env: &mut BTreeMap<String, String>, entry: &Path) -> io
         }
     }
     Ok(())
+}
+
+/// Has npm's configuration stay where it is by that environment, whatever HOME will be.
+pub(super) fn name_npmrc(env: &mut BTreeMap<String, String>) {
+    let Some(home) = env.get("HOME") else { return };
+    let npmrc = Path::new(home).join(".npmrc");
+    let is_named = |name: &String| name.eq_ignore_ascii_case("npm_config_userconfig");
+    if npmrc.is_file() && !env.keys().any(is_named) {
+        let npmrc = npmrc.display().to_string();
+        env.insert("npm_config_userconfig".to_owned(), npmrc);
+    }
 }
 
 /// Says what an install has put there, and takes away what is empty.

@@ -5,41 +5,32 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::Flock;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 
-use super::cache::{About, Cache, Reference};
+use super::cache::{About, Cache, CacheError, Reference, failed};
 use super::downloads::{self, Left};
+use super::fetching::Fetching;
 use super::helper::Helper;
 use super::install_error::InstallError;
 use super::manifest::{ABOUT, Manifest, ManifestError, hex, write_anew};
-use super::node::Run;
+use super::node::{Git, Run};
+use super::npm_settings::{GitSetting, NpmSettings};
 use super::pins::Pins;
 use super::place::InstallPlace;
+use super::request::{Installation, Outcome, Request, Stage};
 use super::scripts::{self, Scripts, Unscripted};
 use super::{node, python, seed};
 use crate::fields;
-use crate::launch::line::{Entry, NodeLauncher, PackageRun, Recipe};
-use crate::launch::{is_of_npm, is_one_variable};
+use crate::launch::line::{NodeLauncher, NpmSpec, Recipe};
+use crate::launch::{InstallGroup, is_of_npm};
 
 /// First node with a compile cache that a variable turns on (nodejs.org/api/cli.html).
 const COMPILE_CACHE_SINCE: (u32, u32) = (22, 1);
-
-/// A package, and under which configuration it is asked for.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// What is installed.
-    pub recipe: Recipe,
-    /// The program of the package that is run.
-    pub entry: Entry,
-    /// The environment of npm and uv: nothing of a tenant's.
-    pub env: Arc<BTreeMap<String, String>>,
-    /// Written to, and taken from, the lock file beside pool.toml.
-    pub is_pinned: bool,
-}
 
 /// The three parts that an entry is made from and named by.
 #[derive(Clone, Copy)]
@@ -50,98 +41,6 @@ struct MadeFrom<'a> {
     lock_file: &'a str,
     /// Install scripts that may run.
     scripts: &'a Scripts,
-}
-
-impl Request {
-    /// The one that a command line makes.
-    pub fn new(run: &PackageRun, env: Arc<BTreeMap<String, String>>, is_pinned: bool) -> Self {
-        Self {
-            recipe: run.recipe.clone(),
-            entry: run.entry.clone(),
-            env,
-            is_pinned,
-        }
-    }
-
-    /// An id that is equal for requests of equal packages under equal configuration of
-    /// npm and uv, as far as variables make it.
-    pub fn id(&self) -> String {
-        // Where downloads are kept is no matter of what they are.
-        let configures = |name: &str| {
-            let name = name.to_ascii_lowercase();
-            !["npm_config_cache", "uv_cache_dir", "uv_python_install_dir"].contains(&&*name)
-                && (name.starts_with("npm_config_") || name.starts_with("uv_"))
-        };
-        let mut hash = Sha256::new();
-        let mut field = |text: &str| {
-            fields::put(text, |part| hash.update(part));
-        };
-        field(&self.recipe.id());
-        field(if self.is_pinned { "pinned" } else { "" });
-        for (name, value) in &*self.env {
-            if configures(name) {
-                field(name);
-                field(value);
-            }
-        }
-        hex(&hash.finalize()[..16])
-    }
-}
-
-/// How far an install is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
-    /// Other installs go first.
-    Waiting,
-    /// The versions that are meant are found out.
-    Resolving,
-    /// The packages are downloaded and put in place.
-    Installing,
-}
-
-impl Stage {
-    /// The stage in words, for people.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Resolving => "resolving",
-            Self::Installing => "installing",
-        }
-    }
-}
-
-/// Something installed, ready to be started.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Installation {
-    /// The entry of the cache.
-    pub entry: String,
-    /// The folder of that entry.
-    pub folder: PathBuf,
-    /// The package that is run, without a version.
-    pub package: String,
-    /// The package's version.
-    pub version: String,
-    /// What to start.
-    pub program: PathBuf,
-    /// Folder of the program and its like; npx and uvx put that first on the PATH.
-    pub bin: PathBuf,
-    /// Whether the program's node keeps compiled code where `NODE_COMPILE_CACHE` says.
-    pub has_compile_cache: bool,
-    /// When that version was found to be the one to use.
-    pub checked: SystemTime,
-    /// Install scripts that did not run.
-    pub unscripted: Option<Unscripted>,
-    /// What the package's install scripts have left beside the packages.
-    pub left: Left,
-}
-
-/// How an install went.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// What there is now.
-    pub installation: Installation,
-    /// Whether anything had to be installed for the request.
-    pub is_new: bool,
 }
 
 /// Installs what a request wants, unless it is there. `anew`: the versions are found out again,
@@ -173,6 +72,9 @@ pub async fn install(
         allowed,
         lock,
         tell,
+        npm: OnceCell::new(),
+        group: OnceCell::new(),
+        fetching: OnceCell::new(),
         place: OnceCell::new(),
     };
     if !anew
@@ -232,6 +134,12 @@ struct Job<'a> {
     allowed: Option<String>,
     lock: Flock<File>,
     tell: &'a (dyn Fn(Stage) + Send + Sync),
+    /// What npm is set to, from when it was asked.
+    npm: OnceCell<NpmSettings>,
+    /// The control group of all that this install runs, where there can be one.
+    group: OnceCell<Option<Arc<dyn InstallGroup>>>,
+    /// What finds out versions and fetches packages.
+    fetching: OnceCell<Fetching>,
     /// Where code of packages is run, from when it is.
     place: OnceCell<InstallPlace>,
 }
@@ -240,9 +148,10 @@ impl Job<'_> {
     async fn install(&self, id: &str, pins: Option<&Pins>) -> Result<Outcome, InstallError> {
         let recipe = &self.request.recipe;
         let staging = self.cache.workspace()?;
-        let helper = self.helper(staging.path());
+        let helper = self.fetching().await?;
+        let helper = helper.helper(staging.path(), &[], &self.lock);
         (self.tell)(Stage::Resolving);
-        let runtime = self.runtime(&helper).await?;
+        let runtime = self.runtime(staging.path()).await?;
         let pinned = match pins {
             Some(pins) => pins.get(&recipe.id())?,
             None => None,
@@ -255,7 +164,7 @@ impl Job<'_> {
                 Recipe::Npm {
                     specs, launcher, ..
                 },
-            ) => node::resolve(&helper, specs, *launcher).await?,
+            ) => self.resolve_npm(&helper, specs, *launcher).await?,
             (
                 None,
                 Recipe::PyPi {
@@ -305,6 +214,34 @@ impl Job<'_> {
         })
     }
 
+    /// The lock file of packages of npm. npm builds dependencies from git when it finds out what they need, by settings that they bring along: where
+    /// there are some, or may be, that is done apart.
+    async fn resolve_npm(
+        &self,
+        helper: &Helper<'_>,
+        specs: &[NpmSpec],
+        launcher: NodeLauncher,
+    ) -> Result<String, InstallError> {
+        match self.npm(helper).await?.git() {
+            GitSetting::Refused => return node::resolve(helper, specs, launcher, Git::Taken).await,
+            GitSetting::Taken => match node::resolve(helper, specs, launcher, Git::Refused).await {
+                Ok(lock) if !node::lacks_git(&lock)? => return Ok(lock),
+                Ok(_) => {}
+                Err(why) if why.is_of_git() => {}
+                Err(why) => return Err(why),
+            },
+            GitSetting::Unknown => {}
+        }
+        let place = self.place().await?;
+        let staging = self.cache.workspace()?;
+        let mut env = (*self.request.env).clone();
+        downloads::name_npmrc(&mut env);
+        place.set_folders(&mut env, false);
+        seed::own_npmrc(place, &mut env, false)?;
+        let helper = place.helper(staging.path(), &env, &self.lock)?;
+        node::resolve(&helper, specs, launcher, Git::Taken).await
+    }
+
     /// Whether an entry is as it was installed. One that is not is put out of the way, and that is told.
     async fn is_sound(&self, entry: &str) -> Result<bool, InstallError> {
         let Err(why) = check(self.cache, entry).await else {
@@ -326,8 +263,16 @@ impl Job<'_> {
                 launcher, scripts, ..
             } => {
                 let lock = node::parse(lock_file)?;
+                if scripts::wanted(&lock).is_empty() {
+                    return Ok(Scripts::All);
+                }
+                if !launcher.runs_scripts() {
+                    let why = format!("{} has rules of its own for them", launcher.as_str());
+                    return Ok(Scripts::None(why));
+                }
                 let allowed = self.allowed.as_deref();
-                Ok(scripts::that_run(helper, &lock, *launcher, scripts, allowed).await?)
+                let settings = self.npm(helper).await?;
+                Ok(scripts::that_run(helper, settings, scripts, allowed).await?)
             }
             Recipe::PyPi { .. } => Ok(Scripts::All),
         }
@@ -392,7 +337,8 @@ impl Job<'_> {
                 let lock = node::parse(lock_file)?;
                 let is_plain = scripts::wanted(&lock).is_empty() || !scripts.may_run();
                 if is_plain && !seed::is_built_when_fetched(&lock) {
-                    let helper = self.helper(dir);
+                    let fetching = self.fetching().await?;
+                    let helper = fetching.helper(dir, &[], &self.lock);
                     node::install(&helper, lock_file, *launcher, scripts, Run::Nothing).await?;
                     let unscripted = scripts.not_run(&helper, &lock).await;
                     return Ok((unscripted, Left::default()));
@@ -429,27 +375,15 @@ impl Job<'_> {
         let is_fetched = !seed::is_built_when_fetched(&lock);
         if is_fetched {
             let staging = self.cache.workspace()?;
-            let helper = self.helper(staging.path());
+            let fetching = self.fetching().await?;
+            let helper = fetching.helper(staging.path(), &[], &self.lock);
             node::install(&helper, lock_file, launcher, scripts, Run::Nothing).await?;
             let (from, to) = (self.cache.downloads("npm"), place.downloads("npm"));
             let copied = seed::copy_content(&lock, &from, &to);
             copied.map_err(InstallError::file(to, "filled"))?;
             seed::keep_from_scripts(&mut env);
         }
-        let name = "npm_config_userconfig";
-        let named = env.iter().find(|(it, _)| is_one_variable(it, name));
-        if let Some(path) = named.map(|(_, path)| PathBuf::from(path)) {
-            env.retain(|it, _| !is_one_variable(it, name));
-            if let Ok(text) = std::fs::read_to_string(&path) {
-                let text = match is_fetched {
-                    true => seed::without_credentials(&text),
-                    false => text,
-                };
-                let own = place.settings("npmrc");
-                std::fs::write(&own, text).map_err(InstallError::file(own.clone(), "written"))?;
-                env.insert(name.to_owned(), own.display().to_string());
-            }
-        }
+        seed::own_npmrc(place, &mut env, is_fetched)?;
         let helper = place.helper(dir, &env, &self.lock)?;
         let run = match scripts.may_run() {
             true => Run::Scripts,
@@ -462,9 +396,41 @@ impl Job<'_> {
         Ok((unscripted, left))
     }
 
+    /// What npm is set to.
+    async fn npm(&self, helper: &Helper<'_>) -> Result<&NpmSettings, InstallError> {
+        let asked = self.npm.get_or_try_init(|| NpmSettings::ask(helper));
+        Ok(asked.await?)
+    }
+
+    /// The control group of this install, where there can be one.
+    async fn group(&self) -> Result<Option<Arc<dyn InstallGroup>>, InstallError> {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let make = async || -> Result<_, CacheError> {
+            let Some(sandbox) = self.cache.sandbox() else {
+                return Ok(None);
+            };
+            let made = (sandbox.make_group)(LAST.fetch_add(1, Ordering::Relaxed));
+            let what = "make a control group for an install";
+            Ok(made
+                .map_err(failed(self.cache.root(), what))?
+                .map(Arc::from))
+        };
+        Ok(self.group.get_or_try_init(make).await?.clone())
+    }
+
+    /// What finds out versions and fetches packages.
+    async fn fetching(&self) -> Result<&Fetching, InstallError> {
+        let group = self.group().await?;
+        let make = async || Fetching::new(self.cache, &self.request.env, group);
+        Ok(self.fetching.get_or_try_init(make).await?)
+    }
+
     /// Where code of packages is run.
     async fn place(&self) -> Result<&InstallPlace, InstallError> {
-        let place = self.place.get_or_try_init(|| InstallPlace::new(self.cache));
+        let group = self.group().await?;
+        let place = self
+            .place
+            .get_or_try_init(|| InstallPlace::new(self.cache, group));
         Ok(place.await?)
     }
 
@@ -496,16 +462,45 @@ impl Job<'_> {
     }
 
     /// What the packages are installed for: other native parts, other bytecode.
-    async fn runtime(&self, helper: &Helper<'_>) -> Result<String, InstallError> {
+    async fn runtime(&self, dir: &Path) -> Result<String, InstallError> {
+        let helper = self.helper(dir);
         match &self.request.recipe {
             Recipe::Npm { .. } => {
-                let (major, _) = node::runtime(helper).await?;
+                let (major, _) = node::runtime(&helper).await?;
                 Ok(format!("node {major}"))
             }
             Recipe::PyPi {
                 python, launcher, ..
-            } => Ok(python::interpreter(helper, python.as_deref(), *launcher).await?),
+            } => {
+                let asked = python::asked_for(&helper, python.as_deref(), *launcher).await?;
+                let asked = asked.as_deref();
+                let why = match python::interpreter(&helper, asked).await {
+                    Ok(found) => return Ok(found),
+                    Err(why) => why,
+                };
+                // The first command says so, if uv itself is missing.
+                let installed = self.install_interpreter(dir, asked).await;
+                installed.map_err(|_| why)?;
+                Ok(python::interpreter(&helper, asked).await?)
+            }
         }
+    }
+
+    /// Has uv install a Python for all packages, into the folder that it has for these.
+    async fn install_interpreter(
+        &self,
+        dir: &Path,
+        asked: Option<&str>,
+    ) -> Result<(), InstallError> {
+        let own = self.request.env.get("UV_PYTHON_INSTALL_DIR");
+        let own = own.map(PathBuf::from);
+        if let Some(folder) = &own {
+            let made = std::fs::create_dir_all(folder);
+            made.map_err(InstallError::file(folder.clone(), "made"))?;
+        }
+        let fetching = self.fetching().await?;
+        let helper = fetching.helper(dir, own.as_slice(), &self.lock);
+        Ok(python::install_interpreter(&helper, asked).await?)
     }
 
     /// The program to start in an entry.
@@ -542,6 +537,7 @@ impl Job<'_> {
         })
     }
 
+    /// How a command is run that only answers a question: which version of Node or Python there is.
     fn helper<'h>(&'h self, dir: &'h Path) -> Helper<'h> {
         Helper {
             env: &self.request.env,

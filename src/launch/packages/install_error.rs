@@ -170,6 +170,11 @@ impl InstallError {
         move |source| Self::File { path, act, source }
     }
 
+    /// Whether npm has refused to take something from git.
+    pub(super) fn is_of_git(&self) -> bool {
+        matches!(self, Self::Withheld { variable, .. } if *variable == ALLOWS_GIT)
+    }
+
     /// What npm has refused, with what to do about it, if that is known.
     pub(super) fn of_npm(failed: CommandError) -> Self {
         let why = failed.to_string();

@@ -20,6 +20,16 @@ pub struct InstallSandbox {
     pub can_mount: bool,
     /// Most processes and threads of one install.
     pub max_processes: u64,
+    /// Most memory of each process of an install, in bytes, where no control group counts that of all.
+    pub max_memory: Option<u64>,
     /// Makes the control group of an install of that number; `None` where there can be none.
     pub make_group: MakeGroup,
+}
+
+impl InstallSandbox {
+    /// Most memory of each process of an install that is in that control group, in bytes; `None` where the group counts that of all.
+    pub(super) fn max_memory_beside(&self, group: Option<&dyn InstallGroup>) -> Option<u64> {
+        let is_counted = group.is_some_and(InstallGroup::counts_memory);
+        self.max_memory.filter(|_| !is_counted)
+    }
 }

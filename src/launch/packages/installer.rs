@@ -16,12 +16,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument, Span};
 
 use super::cache::{Cache, CacheError};
-use super::install::{Installation, Request, Stage, check, install};
+use super::install::{check, install};
 use super::install_queue::{InstallQueue, Requesters};
 use super::install_sandbox::InstallSandbox;
 use super::manifest::ManifestError;
 use super::pins::Pins;
 use super::refusal::{masked, refusal};
+use super::request::{Installation, Request, Stage};
 use super::seals::Seals;
 use super::view::{self, StillRunning, View, ViewError, Views, Wanted};
 use crate::ids::ServerName;

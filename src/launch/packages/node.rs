@@ -1,5 +1,6 @@
 //! Packages of npm: resolved to a package-lock.json, installed from it by `npm ci`.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use super::command_error::CommandError;
 use super::helper::Helper;
 use super::install_error::InstallError;
 use super::scripts::{Scripts, wanted};
+use crate::folders;
 use crate::launch::line::{Entry, NodeLauncher, NpmSpec};
 
 /// The options that npm gets in any case: it prints nothing but errors, and asks nothing.
@@ -29,6 +31,51 @@ const PLAIN: [&str; 5] = [
 /// Name of the package that has those to install as its dependencies.
 const ROOT: &str = "stdiopool-entry";
 
+/// What npm does with dependencies that are repositories of git, which it builds with their own settings when it fetches them, also to
+/// find out versions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Git {
+    /// npm takes them, as its settings let it.
+    Taken,
+    /// npm refuses them.
+    Refused,
+}
+
+/// Whether a lock file lacks an optional dependency that is a repository of git: npm leaves out without a word what it refuses.
+pub(super) fn lacks_git(lock: &str) -> Result<bool, InstallError> {
+    let lock = parse(lock)?;
+    let Some(packages) = lock["packages"].as_object() else {
+        return Ok(false);
+    };
+    let mut optional = packages.iter().flat_map(|(place, package)| {
+        let wanted = package["optionalDependencies"].as_object().into_iter();
+        wanted
+            .flatten()
+            .map(move |(name, spec)| (place, name, spec))
+    });
+    Ok(optional.any(|(place, name, spec)| {
+        let spec = spec.as_str().unwrap_or_default();
+        is_of_git(spec) && provider(packages, place, name).is_none()
+    }))
+}
+
+/// Whether a dependency is meant to come from git, by what is written of it (npm-package-arg): a URL of git's, a host's short form, or `owner/name`.
+fn is_of_git(spec: &str) -> bool {
+    let before = |mark: char| spec.split_once(mark).map(|(before, _)| before);
+    match before(':') {
+        Some("github" | "gitlab" | "bitbucket" | "gist" | "git" | "ssh") => true,
+        Some(scheme) if scheme.starts_with("git+") || scheme.starts_with("git@") => true,
+        Some(_) => spec
+            .split('#')
+            .next()
+            .is_some_and(|url| url.ends_with(".git")),
+        None => {
+            let is_path = spec.starts_with(['.', '/', '~', '@']);
+            !is_path && before('/').is_some_and(|owner| !owner.contains(' '))
+        }
+    }
+}
+
 /// Finds out which versions are meant, of the packages and of all they need: the text of a
 /// package-lock.json, with the digest of each.
 ///
@@ -38,6 +85,7 @@ pub(super) async fn resolve(
     helper: &Helper<'_>,
     specs: &[NpmSpec],
     launcher: NodeLauncher,
+    git: Git,
 ) -> Result<String, InstallError> {
     match launcher {
         NodeLauncher::Npm => global_first(helper, specs).await?,
@@ -54,14 +102,19 @@ pub(super) async fn resolve(
         // What a version holds never changes: nothing has to be asked again.
         args.push("--prefer-offline");
     }
+    if git == Git::Refused {
+        args.push("--allow-git=none");
+    }
     args.push("--");
     args.extend(specs_text.iter().map(String::as_str));
     helper
         .run("npm", &args)
         .await
         .map_err(InstallError::of_npm)?;
-    let path = helper.dir.join("package-lock.json");
-    let lock = std::fs::read_to_string(&path).map_err(|source| InstallError::LeftNothing {
+    // A build may have put something else in its place.
+    let read = folders::read_plain(&helper.dir.join("package-lock.json"));
+    let text = read.and_then(|text| String::from_utf8(text).map_err(io::Error::other));
+    let lock = text.map_err(|source| InstallError::LeftNothing {
         command: "`npm install`",
         file: "package-lock.json",
         source,
@@ -366,6 +419,41 @@ mod tests {
         assert!(own(json!({ "../a": "x.js" })).is_err());
         assert!(own(json!({})).is_err());
         assert!(own(Value::Null).is_err());
+    }
+
+    #[test]
+    fn a_lock_that_lacks_what_git_would_have_is_told() {
+        for spec in [
+            "git+https://x/y.git",
+            "git+file:///srv/y",
+            "git@x:y/z.git",
+            "git://x/y",
+            "github:a/b",
+            "a/b#1234",
+            "https://x/y.git#v1",
+        ] {
+            assert!(is_of_git(spec), "{spec}");
+        }
+        for spec in [
+            "^1.0.0",
+            "1.x || >=2.5.0",
+            "npm:@a/b@1",
+            "file:../x",
+            "./x/y",
+            "https://x/y.tgz",
+            "latest",
+            "*",
+        ] {
+            assert!(!is_of_git(spec), "{spec}");
+        }
+        let lacks = |more: &str| {
+            let lock = format!(
+                r#"{{"packages": {{"": {{}}, "node_modules/a": {{"optionalDependencies": {{"b": "x/b", "c": "1"}}}}{more}}}}}"#
+            );
+            lacks_git(&lock).expect("JSON")
+        };
+        assert!(lacks(""));
+        assert!(!lacks(r#", "node_modules/b": {}"#));
     }
 
     #[test]

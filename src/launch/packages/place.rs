@@ -1,7 +1,7 @@
 //! Keeps apart what runs code of packages when they are installed: install scripts of npm's, builds and bytecode of PyPI's.
 //!
 //! Each install has a place of its own for a while: a folder with HOME, TMPDIR and a cache for npm or uv, which go with it; as root a
-//! user, whom no process has; and a control group where there can be some. Commands write there and to the folder that they install
+//! user, whom no process has. Commands write there and to the folder that they install
 //! into, which is theirs meanwhile and stdiopool's again before anything in it is looked at.
 
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::Flock;
@@ -34,21 +34,23 @@ pub(super) struct InstallPlace {
     cache: Cache,
     scratch: Workspace,
     user: Option<u32>,
-    group: Option<Box<dyn InstallGroup>>,
+    group: Option<Arc<dyn InstallGroup>>,
     /// The user is nobody else's as long as this is held.
     _user: Option<Flock<File>>,
 }
 
 impl InstallPlace {
-    /// A place for an install into that cache. Waits for a user where all are others'.
+    /// A place for an install into that cache, whose commands are in that control group. Waits for a user where all are others'.
     ///
     /// # Errors
     /// [`CacheError`] when the system refuses, or no user becomes free.
     ///
     /// # Cancel-Safety
     /// Cancel-safe.
-    pub(super) async fn new(cache: &Cache) -> Result<Self, CacheError> {
-        static LAST: AtomicU64 = AtomicU64::new(0);
+    pub(super) async fn new(
+        cache: &Cache,
+        group: Option<Arc<dyn InstallGroup>>,
+    ) -> Result<Self, CacheError> {
         let users = cache.sandbox().and_then(|sandbox| sandbox.users.clone());
         let user = match users {
             Some(users) => Some(free_user(cache, users).await?),
@@ -60,16 +62,6 @@ impl InstallPlace {
             let made = DirBuilder::new().mode(0o700).create(&path);
             made.map_err(failed(&path, "create"))?;
         }
-        let group = match cache.sandbox() {
-            Some(sandbox) => {
-                let made = (sandbox.make_group)(LAST.fetch_add(1, Ordering::Relaxed));
-                made.map_err(failed(
-                    scratch.path(),
-                    "make a control group for an install",
-                ))?
-            }
-            None => None,
-        };
         let (user, lock) = user.map_or((None, None), |(user, lock)| (Some(user), Some(lock)));
         Ok(Self {
             cache: cache.clone(),
@@ -141,6 +133,7 @@ impl InstallPlace {
                 shared: shared(env, &sandbox.hidden),
                 can_mount: sandbox.can_mount,
                 max_processes: sandbox.max_processes,
+                max_memory: sandbox.max_memory_beside(self.group.as_deref()),
                 groups: groups.flat_map(|group| group.procs_files()).collect(),
             }
         });
@@ -218,7 +211,7 @@ fn let_pass(folder: &Path, hidden: &[PathBuf]) {
 
 /// What commands with that environment read, wherever it is: programs on the PATH with what they need, and files and folders that
 /// variables name. Nothing that is hidden.
-fn shared(env: &BTreeMap<String, String>, hidden: &[PathBuf]) -> Vec<PathBuf> {
+pub(super) fn shared(env: &BTreeMap<String, String>, hidden: &[PathBuf]) -> Vec<PathBuf> {
     let home = std::env::var_os("HOME").map(PathBuf::from);
     let mut shared = Vec::new();
     for (name, value) in env {

@@ -11,13 +11,15 @@ use super::python_name::normalized;
 use crate::folders;
 use crate::launch::line::{Entry, PythonLauncher, Requirement};
 
-/// The interpreter that is meant, as a path. One that is asked for and not there is installed, as
-/// uvx does.
-pub(super) async fn interpreter(
+/// Which Python is asked for; `None`: whichever uv takes.
+///
+/// # Errors
+/// When pipx does not say which it would take.
+pub(super) async fn asked_for(
     helper: &Helper<'_>,
     python: Option<&str>,
     launcher: PythonLauncher,
-) -> Result<String, CommandError> {
+) -> Result<Option<String>, CommandError> {
     let preferred = match (python, launcher) {
         (Some(_), _) => None,
         (None, PythonLauncher::Uv) => helper.env.get("UV_PYTHON").cloned(),
@@ -27,22 +29,35 @@ pub(super) async fn interpreter(
             Some(helper.answer("pipx", &asked).await?)
         }
     };
-    let python = python
-        .or(preferred.as_deref())
-        .filter(|python| !python.is_empty());
+    let python = python.map(ToOwned::to_owned).or(preferred);
+    Ok(python.filter(|python| !python.is_empty()))
+}
+
+/// The interpreter that is meant, as a path.
+///
+/// # Errors
+/// When there is none, or no uv.
+pub(super) async fn interpreter(
+    helper: &Helper<'_>,
+    python: Option<&str>,
+) -> Result<String, CommandError> {
     // Not `--quiet`: since 0.13, uv then prints nothing at all, and succeeds.
     let mut find = vec!["python", "find", "--no-project"];
     find.extend(python);
-    match helper.answer("uv", &find).await {
-        Ok(found) => Ok(found),
-        Err(why) => {
-            let mut install = vec!["python", "install", "--quiet"];
-            install.extend(python);
-            // The first command says so, if uv itself is missing.
-            helper.run("uv", &install).await.map_err(|_| why)?;
-            helper.answer("uv", &find).await
-        }
-    }
+    helper.answer("uv", &find).await
+}
+
+/// Installs an interpreter that is not there, as uvx does.
+///
+/// # Errors
+/// When uv has none, or is missing.
+pub(super) async fn install_interpreter(
+    helper: &Helper<'_>,
+    python: Option<&str>,
+) -> Result<(), CommandError> {
+    let mut install = vec!["python", "install", "--quiet"];
+    install.extend(python);
+    helper.run("uv", &install).await.map(drop)
 }
 
 /// Finds out which versions are meant, of the packages and of all they need.

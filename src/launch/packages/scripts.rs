@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 
 use super::command_error::CommandError;
 use super::helper::Helper;
-use crate::launch::line::{AllowedScripts, NodeLauncher};
+use super::npm_settings::NpmSettings;
+use crate::launch::line::AllowedScripts;
 use crate::launch::{LaunchSpec, is_one_variable};
 
 /// The first npm that runs no script that is not allowed (docs.npmjs.com, config, allow-scripts).
@@ -89,37 +90,17 @@ pub(super) fn take_allowed(env: &mut BTreeMap<String, String>) -> Option<String>
     value.filter(|value| !value.is_empty())
 }
 
-/// The scripts of a lock file that run. `allowed`: those that the environment allows.
+/// The scripts that run of a lock file that wants some. `allowed`: those that the environment allows.
 ///
 /// # Errors
-/// When npm does not say.
+/// When npm does not say its version.
 pub(super) async fn that_run(
     helper: &Helper<'_>,
-    lock: &Value,
-    launcher: NodeLauncher,
+    settings: &NpmSettings,
     said: &AllowedScripts,
     allowed: Option<&str>,
 ) -> Result<Scripts, CommandError> {
-    if wanted(lock).is_empty() {
-        return Ok(Scripts::All);
-    }
-    if !launcher.runs_scripts() {
-        let why = format!("{} has rules of its own for them", launcher.as_str());
-        return Ok(Scripts::None(why));
-    }
-    let asked = [
-        "config",
-        "get",
-        "ignore-scripts",
-        "allow-scripts",
-        "dangerously-allow-all-scripts",
-    ];
-    let settings = helper.answer("npm", &asked).await?;
-    let setting = |name: &str| {
-        let line = |line: &str| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned());
-        settings.lines().find_map(line).unwrap_or_default()
-    };
-    if setting("ignore-scripts") == "true" {
+    if settings.ignores_scripts() {
         return Ok(Scripts::None("npm's `ignore-scripts` is set".to_owned()));
     }
     let npm = helper.answer("npm", &["--version"]).await?;
@@ -128,14 +109,13 @@ pub(super) async fn that_run(
         command: "npm --version",
         printed: npm.clone(),
     })?;
-    if major < ALLOWING_SINCE || setting("dangerously-allow-all-scripts") == "true" {
+    if major < ALLOWING_SINCE || settings.allows_all_scripts() {
         return Ok(Scripts::All);
     }
-    let configured = setting("allow-scripts");
     let names = match said {
         AllowedScripts::All => return Ok(Scripts::AllByFlag),
         AllowedScripts::Of(names) => names,
-        AllowedScripts::AsConfigured => allowed.unwrap_or(&configured),
+        AllowedScripts::AsConfigured => allowed.unwrap_or(settings.allowed_scripts()),
     };
     let names = names
         .split(',')

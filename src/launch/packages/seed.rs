@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::launch::{is_for_installs, is_of_npm};
+use super::install_error::InstallError;
+use super::manifest::write_anew;
+use super::place::InstallPlace;
+use crate::launch::{is_for_installs, is_of_npm, is_one_variable};
 
 /// Folder of npm's cache in which files are named by their digests (npm's package cacache); versions of it follow the dash.
 const CACHE: &str = "_cacache";
@@ -80,6 +83,33 @@ fn path_of(digest: &str) -> Option<PathBuf> {
             .iter()
             .collect(),
     )
+}
+
+/// Puts the `.npmrc` that an environment names where what runs in that place reads it; without what registries know a caller by, where all is fetched.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn own_npmrc(
+    place: &InstallPlace,
+    env: &mut BTreeMap<String, String>,
+    is_fetched: bool,
+) -> Result<(), InstallError> {
+    let name = "npm_config_userconfig";
+    let named = env.iter().find(|(it, _)| is_one_variable(it, name));
+    let Some(path) = named.map(|(_, path)| PathBuf::from(path)) else {
+        return Ok(());
+    };
+    env.retain(|it, _| !is_one_variable(it, name));
+    if let Ok(text) = std::fs::read_to_string(&path) {
+        let text = match is_fetched {
+            true => without_credentials(&text),
+            false => text,
+        };
+        let own = place.settings("npmrc");
+        write_anew(&own, text.as_bytes()).map_err(InstallError::file(own.clone(), "written"))?;
+        env.insert(name.to_owned(), own.display().to_string());
+    }
+    Ok(())
 }
 
 /// Takes out of an environment what configures other installers than npm, and what is for registries' eyes.

@@ -1,4 +1,5 @@
-//! Which starts of Python packages are primed: forked from a template that has imported the package's libraries already.
+//! Decides which starts of packages are primed. A Python worker is forked from a template that has imported the package's libraries; a node worker
+//! is a process that has imported them and waited. Such a process counts as a template here, which is gone once it was used.
 //!
 //! ```text
 //!            an ordinary start has succeeded                 its report
@@ -10,7 +11,7 @@
 //!                                            nobody has that version         └── ended ──▶ Absent
 //! ```
 //!
-//! Pure: without clock and I/O. `upstream::templates` carries it out; `worker::guardian::templates` has the processes.
+//! Pure: without clock and I/O. `upstream::templates` and `upstream::waiting` carry it out; `worker::guardian` has the processes.
 //!
 //! Invariants: a version that is barred stays so while stdiopool runs; of one version there is one template at most; there are
 //! [`MAX_TEMPLATES`] at the most.
@@ -19,6 +20,6 @@ mod obstacle;
 mod report;
 mod templates;
 
-pub use obstacle::{NativeVariable, Obstacle, locale_of, obstacle};
+pub use obstacle::{Interpreter, NativeVariable, Obstacle, obstacle, read_at_start};
 pub use report::{NoTemplate, Report};
 pub use templates::{Barred, MAX_TEMPLATES, Phase, TemplateKey, TemplateView, Templates, UNUSED};

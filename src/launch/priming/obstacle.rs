@@ -1,17 +1,54 @@
 //! Why a launch is not primed, as far as its launch spec tells.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::super::packages::Installed;
 use super::super::spec::LaunchSpec;
 
-/// Beginnings of variables that decide how an interpreter starts, or what native libraries do when they are loaded. Of these a
-/// template knows nothing.
-const DECIDING: [&str; 16] = [
-    "PYTHON",
+/// The program that runs the program of a package.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interpreter {
+    /// Python, whose workers are forked from a template.
+    Python,
+    /// Node, whose workers have waited.
+    Node,
+}
+
+impl Interpreter {
+    /// The interpreter of an installed package's program; `None` where that is unknown.
+    pub fn of(installed: &Installed) -> Option<Self> {
+        let folder = installed.program.parent()?;
+        if folder == installed.folder.join("venv/bin") {
+            Some(Self::Python)
+        } else if folder == installed.folder.join("node_modules/.bin") {
+            Some(Self::Node)
+        } else {
+            None
+        }
+    }
+
+    /// Beginnings of variables that the interpreter reads when it starts, or that decide how.
+    const fn deciding(self) -> &'static [&'static str] {
+        match self {
+            Self::Python => &["PYTHON"],
+            Self::Node => &["NODE_", "UV_THREADPOOL_SIZE", "UV_USE_IO_URING"],
+        }
+    }
+
+    /// Variables that begin so and are read when the interpreter has started.
+    const fn undeciding(self) -> &'static [&'static str] {
+        match self {
+            Self::Python => &[],
+            // Libraries read the first; the second is heeded late as well (`waiting.cjs`); a process that waits has the third of its launches.
+            Self::Node => &["NODE_ENV", "NODE_COMPILE_CACHE", CERTIFICATES],
+        }
+    }
+}
+
+/// Beginnings of variables that decide what native libraries do when they are loaded. A template, or a process that waits, has none of them.
+const DECIDING: [&str; 15] = [
     "LD_",
     "GLIBC_",
     "MALLOC_",
@@ -42,23 +79,28 @@ pub enum Obstacle {
     /// The host does not allow what it takes.
     #[error("{0}")]
     Host(&'static str),
-    /// The program is no console script of a virtual environment.
-    #[error("it is no program of a Python package")]
-    NoPython,
-    /// The sandbox of the launch cannot be given to a process that was forked from a template.
+    /// The program is no console script of a virtual environment, and none in `node_modules`.
+    #[error("it is no program of a Python or node package")]
+    NoPackage,
+    /// The sandbox of the launch cannot be given to a process that was forked from a template, or has waited.
     #[error("{0}")]
     Sandbox(&'static str),
     /// The environment of the launch decides how the interpreter starts.
-    #[error("its variable `{}` decides how Python or a native library starts", .0.0)]
+    #[error("its variable `{}` decides how its interpreter or a native library starts", .0.0)]
     Variable(NativeVariable),
+    /// The server has copies of dependencies, which each worker imports for itself.
+    #[error("`writable_dependencies` are imported from the worker's own copies")]
+    Writable,
+    /// Node sizes its heap when it starts.
+    #[error("`limits.memory` decides how large a heap node makes when it starts")]
+    Memory,
 }
 
 /// Why a launch of an installed package, started directly, is not primed; `None` where nothing speaks against it.
 pub fn obstacle(spec: &LaunchSpec, installed: &Installed) -> Option<Obstacle> {
-    let scripts = installed.folder.join("venv/bin");
-    if installed.program.parent() != Some(Path::new(&scripts)) {
-        return Some(Obstacle::NoPython);
-    }
+    let Some(interpreter) = Interpreter::of(installed) else {
+        return Some(Obstacle::NoPackage);
+    };
     let Some(sandbox) = &spec.sandbox else {
         return Some(Obstacle::Sandbox("`sandbox = \"none\"`"));
     };
@@ -78,21 +120,33 @@ pub fn obstacle(spec: &LaunchSpec, installed: &Installed) -> Option<Obstacle> {
     if let Some(why) = refused {
         return Some(Obstacle::Sandbox(why));
     }
-    let mut names = spec.env.keys();
-    let deciding = names.find(|name| DECIDING.iter().any(|it| name.starts_with(it)));
+    if interpreter == Interpreter::Node && !spec.writable.is_empty() {
+        return Some(Obstacle::Writable);
+    }
+    if interpreter == Interpreter::Node && spec.limits.memory.is_some() {
+        return Some(Obstacle::Memory);
+    }
+    let begins = DECIDING.iter().chain(interpreter.deciding());
+    let is_deciding = |name: &&String| {
+        begins.clone().any(|it| name.starts_with(it))
+            && !interpreter.undeciding().contains(&name.as_str())
+    };
+    let deciding = spec.env.keys().find(is_deciding);
     deciding.map(|name| Obstacle::Variable(NativeVariable(name.clone())))
 }
 
-/// Whether a variable chooses the locale, by which an interpreter decides on encodings when it starts.
-fn is_of_locale(name: &str) -> bool {
-    ["LANG", "LANGUAGE"].contains(&name) || name.starts_with("LC_")
+/// Names the file of certificates that node trusts besides, when it starts. Workers get stdiopool's own, as a rule.
+const CERTIFICATES: &str = "NODE_EXTRA_CA_CERTS";
+
+/// Whether a variable chooses the locale, by which an interpreter decides on encodings when it starts, or certificates.
+fn is_read_at_start(name: &str) -> bool {
+    ["LANG", "LANGUAGE", CERTIFICATES].contains(&name) || name.starts_with("LC_")
 }
 
-/// The variables of an environment that choose its locale. A template has them of the launch that it was made for, and
-/// serves launches with equal ones.
-pub fn locale_of(env: &BTreeMap<String, SecretString>) -> BTreeMap<String, String> {
-    let of_locale = env.iter().filter(|(name, _)| is_of_locale(name));
-    of_locale
-        .map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
+/// The variables of an environment that an interpreter reads when it starts: those that choose its locale, and certificates. A template, or a process
+/// that waits, has them of the launch that it was made for, and serves launches with equal ones.
+pub fn read_at_start(env: &BTreeMap<String, SecretString>) -> BTreeMap<String, String> {
+    let read = env.iter().filter(|(name, _)| is_read_at_start(name));
+    read.map(|(name, value)| (name.clone(), value.expose_secret().to_owned()))
         .collect()
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-/// The one line of a template's stdout (`template.py`).
+/// The one line of a template's stdout (`template.py`), and of a probe for node (`probe.mjs`).
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Report {
@@ -21,6 +21,10 @@ pub struct Report {
     pub failed: Option<String>,
     /// How long the imports took, in milliseconds.
     pub took_ms: u64,
+    /// The modules among them that node loads by `require`.
+    pub required: BTreeSet<String>,
+    /// The program is an ES module of node.
+    pub is_module: bool,
 }
 
 /// Why a process became no template.

@@ -9,7 +9,7 @@ use crate::ids::{ServerName, WorkerId};
 pub const MAX_TEMPLATES: usize = 16;
 /// A template that forked nothing for so long goes.
 pub const UNUSED: Duration = Duration::from_secs(3600);
-/// A template that ended by itself so often is not started again.
+/// A version whose template ended by itself so often, or was too slow, gets no other.
 const MAX_DEATHS: u32 = 3;
 /// Versions of which it is remembered that they are not primed.
 const MAX_BARRED: usize = 256;
@@ -84,6 +84,11 @@ impl Templates {
         }
     }
 
+    /// The version has a template, in whatever phase.
+    pub fn has(&self, key: &TemplateKey) -> bool {
+        self.there.contains_key(key)
+    }
+
     /// An ordinary start of that version has succeeded: whether `worker` is to be started as its template.
     #[must_use]
     pub fn wants(&mut self, now: Instant, key: &TemplateKey, worker: WorkerId) -> bool {
@@ -125,6 +130,33 @@ impl Templates {
         Some(record.worker)
     }
 
+    /// A process that waits has become a worker, or is about to: there is none of that version any more.
+    pub fn taken(&mut self, worker: WorkerId) {
+        let key = self.of(worker).map(|(key, _)| key.clone());
+        if let Some(key) = key {
+            self.there.remove(&key);
+        }
+        self.check();
+    }
+
+    /// The config has changed: these servers are primed. Returns the templates to stop of versions that none of them runs.
+    #[must_use]
+    pub fn keep(&mut self, is_primed: impl Fn(&ServerName) -> bool) -> Vec<WorkerId> {
+        self.of_servers.retain(|server, _| is_primed(server));
+        let run: Vec<_> = self.of_servers.values().cloned().collect();
+        let there = self.there.keys().filter(|key| !run.contains(key));
+        let unwanted: Vec<TemplateKey> = there.cloned().collect();
+        unwanted.iter().filter_map(|key| self.stop(key)).collect()
+    }
+
+    /// A process that waits was too slow to become a worker, and is gone. Returns the next one, to stop it, if its version is not primed any more.
+    #[must_use]
+    pub fn late(&mut self, now: Instant, key: &TemplateKey, why: &str) -> Option<WorkerId> {
+        self.died(now, key, why);
+        let is_barred = self.barred.contains_key(key);
+        is_barred.then(|| self.stop(key)).flatten()
+    }
+
     /// A start from a template failed: the version is not primed again. Returns the template to stop, if it is there.
     #[must_use]
     pub fn failed(&mut self, now: Instant, key: &TemplateKey, why: &str) -> Option<WorkerId> {
@@ -142,16 +174,18 @@ impl Templates {
         match phase {
             Phase::Stopping => {}
             Phase::Starting => self.bar(now, &key, why),
-            Phase::Ready => {
-                let deaths = self.deaths.entry(key.clone()).or_default();
-                *deaths += 1;
-                if *deaths >= MAX_DEATHS {
-                    self.deaths.remove(&key);
-                    self.bar(now, &key, why);
-                }
-            }
+            Phase::Ready => self.died(now, &key, why),
         }
         self.check();
+    }
+
+    fn died(&mut self, now: Instant, key: &TemplateKey, why: &str) {
+        let deaths = self.deaths.entry(key.clone()).or_default();
+        *deaths += 1;
+        if *deaths >= MAX_DEATHS {
+            self.deaths.remove(key);
+            self.bar(now, key, why);
+        }
     }
 
     /// Time has passed. Returns the templates to stop, as nobody has used them for long.
@@ -300,8 +334,41 @@ mod tests {
         assert!(!templates.wants(now, &key(1), WorkerId(9)));
     }
 
+    #[test]
+    fn a_process_that_waits_is_used_once_and_another_may_come() {
+        let (now, mut templates) = (Instant::now(), Templates::default());
+        assert!(templates.wants(now, &key(1), WorkerId(1)));
+        templates.ready(now, WorkerId(1));
+        assert_eq!(templates.take(now, &key(1)), Some(WorkerId(1)));
+        templates.taken(WorkerId(1));
+        assert_eq!(templates.take(now, &key(1)), None);
+        assert!(templates.wants(now, &key(1), WorkerId(2)));
+        for _ in 0..MAX_DEATHS - 1 {
+            assert_eq!(templates.late(now, &key(1), "late"), None);
+        }
+        assert_eq!(templates.late(now, &key(1), "late"), Some(WorkerId(2)));
+        assert!(templates.barred(&key(1)).is_some());
+    }
+
+    #[test]
+    fn templates_of_servers_that_are_not_primed_any_more_go() {
+        let (now, mut templates) = (Instant::now(), Templates::default());
+        let [one, two] = ["one", "two"].map(ServerName::new);
+        for server in [&one, &two] {
+            assert_eq!(templates.runs(server, &key(1)), []);
+        }
+        assert!(templates.wants(now, &key(1), WorkerId(1)));
+        templates.ready(now, WorkerId(1));
+        assert_eq!(templates.keep(|name| *name == one), []);
+        assert_eq!(templates.keep(|_| false), [WorkerId(1)]);
+        assert_eq!(templates.keep(|_| false), [], "it is told once");
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
+        Taken(u8),
+        Late(u8),
+        Keep(u8),
         Wants(u8),
         Ready(u8),
         Take(u8),
@@ -314,6 +381,9 @@ mod tests {
 
     fn step() -> impl Strategy<Value = Step> {
         prop_oneof![
+            (0_u8..200).prop_map(Step::Taken),
+            (0_u8..40).prop_map(Step::Late),
+            (0_u8..4).prop_map(Step::Keep),
             (0_u8..40).prop_map(Step::Wants),
             (0_u8..200).prop_map(Step::Ready),
             (0_u8..40).prop_map(Step::Take),
@@ -341,6 +411,19 @@ mod tests {
                             prop_assert!(templates.barred(&key(entry)).is_none());
                             next += 1;
                         }
+                    }
+                    Step::Taken(worker) => {
+                        let worker = WorkerId(u64::from(worker));
+                        let mut all = templates.all().into_iter();
+                        if all.any(|it| it.worker == worker && it.phase == Phase::Ready) {
+                            templates.taken(worker);
+                            prop_assert!(stopped.insert(worker));
+                        }
+                    }
+                    Step::Late(entry) => told.extend(templates.late(now, &key(entry), "late")),
+                    Step::Keep(server) => {
+                        let server = ServerName::new(format!("s{server}"));
+                        told = templates.keep(|name| *name != server);
                     }
                     Step::Ready(worker) => templates.ready(now, WorkerId(u64::from(worker))),
                     Step::Take(entry) => {

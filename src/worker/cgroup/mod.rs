@@ -129,6 +129,11 @@ impl Group {
         folders.map(|folder| folder.join("cgroup.procs")).collect()
     }
 
+    /// Whether the memory of all that is in it is limited.
+    pub(super) fn counts_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
     /// How often limits of the group were reached so far.
     pub(crate) fn breaches(&self) -> Breaches {
         let events = |folder: &Option<PathBuf>, files: [&str; 2], key: &str| {

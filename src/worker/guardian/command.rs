@@ -7,9 +7,10 @@ use nix::sys::prctl::set_no_new_privs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::chdir;
 
-use super::domain::{self, Domains};
+use super::domain::{self, Domains, FileRules};
 use super::identity;
 use super::mounts::{self, Mount, Mounts};
+use crate::process::keep_privileges_for_files;
 
 /// What a command is to be kept to.
 #[derive(Debug)]
@@ -22,6 +23,12 @@ pub(crate) struct CommandWalls<'a> {
     pub(crate) user: Option<(u32, u64)>,
     /// Files and folders that the command may write to, as far as the kernel has Landlock.
     pub(crate) writable: Vec<PathBuf>,
+    /// Folders of which it reads nothing but what is readable, as far as the kernel has Landlock: those that nothing can be mounted over.
+    pub(crate) unreadable: Vec<PathBuf>,
+    /// What it reads in such folders.
+    pub(crate) readable: Vec<PathBuf>,
+    /// Most memory of one of its processes that is its own and written to, in bytes.
+    pub(crate) max_memory: Option<u64>,
     /// The command's working directory.
     pub(crate) dir: Option<&'a Path>,
 }
@@ -43,9 +50,23 @@ pub(crate) fn enter_walls(walls: CommandWalls<'_>) -> io::Result<()> {
         step("becoming its user", identity::become_user(user))?;
     }
     step("its limits", limit(Resource::RLIMIT_CORE, 0))?;
+    if let Some(most) = walls.max_memory {
+        step("its limits", limit(Resource::RLIMIT_DATA, most))?;
+    }
+    // What it executes gains none of what it gives up, also where it is root.
     step("its privileges", set_no_new_privs().map_err(Into::into))?;
-    let writable = (domain::domains() != Domains::None).then_some(walls.writable);
-    step("Landlock", domain::enter(writable))?;
+    if walls.user.is_none() {
+        step("its privileges", keep_privileges_for_files())?;
+    }
+    let rules = match domain::domains() {
+        Domains::None => FileRules::default(),
+        Domains::Memory | Domains::Signals => FileRules {
+            writable: Some(walls.writable),
+            unreadable: walls.unreadable,
+            readable: walls.readable,
+        },
+    };
+    step("Landlock", domain::enter(&rules))?;
     match walls.dir {
         // The folder in which it stands is that of before the mounts, from which `..` leads around them.
         Some(dir) => step("its folder", chdir(dir).map_err(Into::into)),

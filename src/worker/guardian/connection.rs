@@ -27,7 +27,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the exec of a program may take: the kernel reads the program's file, and hangs where that is on a file system
 /// that does not answer.
 const EXEC_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a template may take to fork a worker; then the worker is started otherwise.
+/// How long a template may take to fork a worker, or a process that waits to become one; then the worker is started otherwise.
 const FORK_TIMEOUT: Duration = Duration::from_secs(3);
 /// Name in process lists; not the program's own, so that killing that by name spares the guardian.
 const NAME: &str = "sp-guardian";
@@ -243,13 +243,18 @@ impl Connection {
             tracing::debug!(%error, "guardian not reached");
             return Err(LaunchError::Unreached);
         }
+        let _as_it_was = match origin {
+            // The guardian says nothing more under the id by which the process waited.
+            ForkedFrom::Waiting(from) => self.state.lock().workers.remove(&from),
+            _ => None,
+        };
         let limit = match origin {
             ForkedFrom::Init | ForkedFrom::Guardian => EXEC_TIMEOUT,
-            ForkedFrom::Template(_) => FORK_TIMEOUT,
+            ForkedFrom::Template(_) | ForkedFrom::Waiting(_) => FORK_TIMEOUT,
         };
         let Ok(started) = tokio::time::timeout(limit, &mut start).await else {
             self.kill_tree(id).await;
-            if matches!(origin, ForkedFrom::Template(_)) {
+            if !matches!(origin, ForkedFrom::Init | ForkedFrom::Guardian) {
                 // The guardian gives it up at once, so that the worker can be started otherwise.
                 let _given_up = tokio::time::timeout(limit, start).await;
             }

@@ -33,6 +33,11 @@ impl Control {
         self.init
     }
 
+    /// The connection to the guardian that the worker is of.
+    pub(super) fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
     /// Sends a signal to the leader's process group.
     pub(crate) async fn signal(&self, signal: nix::sys::signal::Signal) {
         let signal = signal as i32;

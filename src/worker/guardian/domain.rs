@@ -7,7 +7,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use landlock::{
@@ -37,20 +37,44 @@ pub fn domains() -> Domains {
     })
 }
 
+/// The files that a process in a domain comes to.
+#[derive(Default, Debug)]
+pub(super) struct FileRules {
+    /// Paths that it may write to, and to no other; `None`: whatever permissions let it.
+    pub(super) writable: Option<Vec<PathBuf>>,
+    /// Folders of whose files it reads and executes none, though it sees their names. Absolute, without links.
+    pub(super) unreadable: Vec<PathBuf>,
+    /// Paths in such folders that it reads all the same.
+    pub(super) readable: Vec<PathBuf>,
+}
+
+impl FileRules {
+    /// Files that may be written to are those, and all may be read.
+    pub(super) fn writable(paths: Vec<PathBuf>) -> Self {
+        Self {
+            writable: Some(paths),
+            ..Self::default()
+        }
+    }
+
+    fn are_none(&self) -> bool {
+        self.writable.is_none() && self.unreadable.is_empty()
+    }
+}
+
 /// Puts this process, and what it starts, into a domain of its own, as far as the kernel has them. The process must not be
-/// able to gain privileges any more. Where paths are given that it may write to, it may write to no other, and the kernel must have
-/// domains.
+/// able to gain privileges any more. Where there are rules for files, the kernel must have domains.
 ///
 /// # Errors
 /// When the kernel refuses what it has, or has not what is needed.
-pub(super) fn enter(writable: Option<Vec<PathBuf>>) -> io::Result<()> {
+pub(super) fn enter(files: &FileRules) -> io::Result<()> {
     if version() < 2 {
-        return match writable {
-            Some(_) => Err(io::Error::from_raw_os_error(libc::ENOSYS)),
-            None => Ok(()),
+        return match files.are_none() {
+            false => Err(io::Error::from_raw_os_error(libc::ENOSYS)),
+            true => Ok(()),
         };
     }
-    restrict(writable).map_err(io::Error::other)
+    restrict(files).map_err(io::Error::other)
 }
 
 /// Why no domain was made.
@@ -70,32 +94,71 @@ pub(super) fn ruleset() -> io::Result<Option<OwnedFd>> {
     if version() < 2 {
         return Ok(None);
     }
-    Ok(rules(None).map_err(io::Error::other)?.into())
+    Ok(rules(&FileRules::default())
+        .map_err(io::Error::other)?
+        .into())
 }
 
-fn restrict(writable: Option<Vec<PathBuf>>) -> Result<(), DomainError> {
-    rules(writable)?.no_new_privs(false).restrict_self()?;
+fn restrict(files: &FileRules) -> Result<(), DomainError> {
+    rules(files)?.no_new_privs(false).restrict_self()?;
     Ok(())
 }
 
-fn rules(writable: Option<Vec<PathBuf>>) -> Result<RulesetCreated, DomainError> {
+fn rules(files: &FileRules) -> Result<RulesetCreated, DomainError> {
     // Moving files between folders is forbidden in every domain that does not allow it.
     let moving = AccessFs::Refer;
+    let mut handled = BitFlags::from(moving);
+    if files.writable.is_some() {
+        handled |= writing();
+    }
+    if !files.unreadable.is_empty() {
+        handled |= reading();
+    }
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(moving)?
-        .handle_access(match &writable {
-            Some(_) => writing(),
-            None => moving.into(),
-        })?
+        .handle_access(handled)?
         .scope(Scope::from_all(ABI::V6))?
         .create()?;
     let root = PathFd::new("/")?;
     ruleset = ruleset.add_rule(PathBeneath::new(root, moving))?;
-    for path in writable.into_iter().flatten().filter(|it| it.exists()) {
-        ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(&path)?, writing()))?;
+    let written = files.writable.iter().flatten();
+    for path in written.filter(|it| it.exists()) {
+        ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(path)?, writing()))?;
+    }
+    if files.unreadable.is_empty() {
+        return Ok(ruleset);
+    }
+    let around = beside(Path::new("/"), &files.unreadable);
+    let read = files.readable.iter().filter(|it| it.exists());
+    for path in read.chain(&around) {
+        // What has gone since it was listed is nothing to read.
+        if let Ok(path) = PathFd::new(path) {
+            ruleset = ruleset.add_rule(PathBeneath::new(path, reading()))?;
+        }
     }
     Ok(ruleset)
+}
+
+/// What is in a folder but for those folders, which are there or not: the largest parts that have none of them in them. No link is among
+/// these, since it may lead into one; and of a folder that this process may pass and not list, nothing.
+fn beside(folder: &Path, left_out: &[PathBuf]) -> Vec<PathBuf> {
+    if !left_out.iter().any(|path| path.starts_with(folder)) {
+        return vec![folder.to_owned()];
+    }
+    if left_out.iter().any(|path| path == folder) {
+        return vec![];
+    }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_link = |kind: std::fs::FileType| kind.is_symlink();
+    let entries = entries.filter(|entry| !entry.file_type().is_ok_and(is_link));
+    entries
+        .flat_map(|entry| beside(&entry.path(), left_out))
+        .collect()
+}
+
+/// What reads files and executes them. Names are for all to see.
+fn reading() -> BitFlags<AccessFs> {
+    AccessFs::ReadFile | AccessFs::Execute
 }
 
 /// What changes files and folders.
@@ -111,4 +174,25 @@ pub(super) fn version() -> i64 {
     let none = std::ptr::null::<libc::c_void>();
     // SAFETY: takes no attributes with this flag.
     unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0_usize, VERSION) }.max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_beside_a_folder_is_all_else_and_no_link() {
+        let top = tempfile::tempdir().expect("a folder");
+        let top = top.path();
+        for folder in ["a/state/data", "a/other", "b"] {
+            std::fs::create_dir_all(top.join(folder)).expect("made");
+        }
+        std::fs::write(top.join("a/file"), "x").expect("written");
+        std::os::unix::fs::symlink(top.join("a/state"), top.join("leads")).expect("made");
+        let mut found = beside(top, &[top.join("a/state"), top.join("not/there")]);
+        found.sort();
+        let all = ["a/file", "a/other", "b"].map(|path| top.join(path));
+        assert_eq!(found, all);
+        assert_eq!(beside(&top.join("b"), &[top.join("a")]), [top.join("b")]);
+    }
 }

@@ -151,6 +151,28 @@ impl Guardian {
         })
     }
 
+    /// Starts a process that waits, whose stdin, stdout and stderr are `fds`, and which is spoken to by `control`.
+    pub(crate) async fn launch_waiting(
+        &self,
+        id: WorkerId,
+        launch: &Launch,
+        fds: [OwnedFd; 3],
+        control: OwnedFd,
+    ) -> Result<Launched, LaunchError> {
+        let memfd = launch.to_memfd().map_err(LaunchError::Io)?;
+        let [stdin, stdout, stderr] = &fds;
+        let raw = [stdin, stdout, stderr, &memfd, &control].map(AsRawFd::as_raw_fd);
+        let connection = self.live_connection().await?;
+        let started = connection.launch(id.0, launch.namespaces(), ForkedFrom::Init, &raw);
+        let Started { pids, processes } = started.await?;
+        Ok(Launched {
+            pid: pids.leader,
+            processes,
+            control: Control::new(connection, id, pids.init),
+            sockets: None,
+        })
+    }
+
     async fn live_connection(&self) -> Result<Arc<Connection>, LaunchError> {
         let mut connection = self.0.connection.lock().await;
         if self.0.shut.load(Ordering::Relaxed) {
@@ -163,6 +185,31 @@ impl Guardian {
                 .map_err(|error| LaunchError::Guardian(error.to_string()))?;
         }
         Ok(connection.clone())
+    }
+}
+
+impl Launched {
+    /// Has this process, which waits as `from`, made worker `id`, by the socket by which it is spoken to. This value controls nothing any more
+    /// then.
+    pub(crate) async fn adopt(
+        &self,
+        from: WorkerId,
+        id: WorkerId,
+        launch: &Launch,
+        socket: &OwnedFd,
+    ) -> Result<Self, LaunchError> {
+        let memfd = launch.to_memfd().map_err(LaunchError::Io)?;
+        let raw = [&memfd, socket].map(AsRawFd::as_raw_fd);
+        let origin = ForkedFrom::Waiting(from.0);
+        let connection = Arc::clone(self.control.connection());
+        let started = connection.launch(id.0, launch.namespaces(), origin, &raw);
+        let Started { pids, processes } = started.await?;
+        Ok(Self {
+            pid: pids.leader,
+            processes,
+            control: Control::new(connection, id, pids.init),
+            sockets: None,
+        })
     }
 }
 

@@ -5,10 +5,11 @@ use std::io;
 use std::os::fd::RawFd;
 
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_keepcaps;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use crate::process::give_up_all_privileges;
+use crate::process::{give_up_all_privileges, inherit_privileges};
 
 /// Makes this process one of `user`, in the group of that number and no other, without any capability, now or by what
 /// it executes, and with stdin, stdout and stderr its own. Not to be undone.
@@ -29,6 +30,36 @@ pub(super) fn become_user(user: u32) -> io::Result<()> {
     setresuid(uid, uid, uid)?;
     give_up_all_privileges()?;
     Ok(())
+}
+
+/// Makes a namespace of users, without any as yet, in which what this process executes may change its user and group, and nothing else. For one
+/// that has no rights; whoever has some over the namespace says which users there are (`adoption.rs`).
+///
+/// # Errors
+/// When the host forbids it.
+pub(super) fn may_become_another() -> io::Result<()> {
+    /// CAP_SETGID and CAP_SETUID.
+    const KEPT: [u32; 2] = [6, 7];
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    inherit_privileges(&KEPT)?;
+    // Ambient capabilities alone go through execve(2), and the bounding set does not limit them.
+    for number in KEPT.map(libc::c_ulong::from) {
+        let raise = libc::PR_CAP_AMBIENT_RAISE.cast_unsigned();
+        // SAFETY: takes numbers only.
+        if unsafe {
+            libc::prctl(
+                libc::PR_CAP_AMBIENT,
+                libc::c_ulong::from(raise),
+                number,
+                0,
+                0,
+            )
+        } != 0
+        {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    drop_bounds()
 }
 
 /// A session keyring of its own: what is in the one that stdiopool was started with is the operator's (session-keyring(7)).

@@ -118,7 +118,8 @@ fn stage_to_number(stage: Stage) -> i32 {
     }
 }
 
-fn stage_of_number(number: i32) -> Stage {
+/// The stage of that number; [`Stage::Init`] where there is none.
+pub(super) fn stage_of_number(number: i32) -> Stage {
     match number {
         0 => Stage::Launch,
         1 => Stage::Exec,
@@ -309,7 +310,8 @@ fn set_up(origin: &Origin) -> io::Result<()> {
     Ok(())
 }
 
-fn tell(pipe: RawFd, id: u64, event: Event) {
+/// Tells the guardian.
+pub(super) fn tell(pipe: RawFd, id: u64, event: Event) {
     let bytes = InitReport { id, event }.to_bytes();
     // SAFETY: the buffer is valid for its length. A packet is written whole or, without the guardian, not at all.
     let _guardian_is_gone = unsafe { libc::write(pipe, bytes.as_ptr().cast(), bytes.len()) };

@@ -26,9 +26,13 @@
 //!   system, its user, its Landlock domain, its filter of system calls (`namespaces.rs`, `root.rs` or `mounts.rs`, `identity.rs`, `domain.rs`,
 //!   `filter.rs`, or `recording.rs` where its calls are recorded and none is refused).
 //!
+//! A node process that waits, nobody's yet, has an init process as any worker; when it becomes a tenant's worker, it changes its id, and is given
+//! what an ordinary start sets before the program is executed (`adoption.rs`).
+//!
 //! Not done here: pipes, framing and deadlines (the supervisor's side). A worker that runs as stdiopool's own user, without a
 //! domain, can kill the guardian, which costs all workers their lives.
 
+mod adoption;
 mod command;
 mod connection;
 mod control;
@@ -81,3 +85,6 @@ pub(crate) use queue::TakesQueue;
 pub(crate) use recording::Recording;
 pub(crate) use root::{Root, RootEntry};
 pub(crate) use wire::{Files, ForkedFrom, Launch, SpawnFailure, Stage};
+
+/// The first argument of a process that waits, as it is of an ordinary start by `#!/usr/bin/env node`.
+pub(crate) const WAITING_ARG0: &str = "node";

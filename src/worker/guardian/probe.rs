@@ -8,11 +8,12 @@ use nix::sys::prctl::set_no_new_privs;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{getegid, geteuid};
 
+use super::domain::{self, FileRules};
 use super::init::leave;
 use super::namespaces::{Namespaces, fork_into, make_others, map_user};
 use super::network::OwnNetwork;
 use super::root::{Root, RootEntry};
-use super::{domain, filter, recording};
+use super::{filter, recording};
 use crate::process::{ask_own_program, may_look_into_others};
 
 /// First argument that makes this program try isolation; the second says which.
@@ -220,7 +221,7 @@ fn try_as_leader(probe: IsolationProbe) -> Result<(), IsolationUnavailable> {
     )?;
     step(
         "there is no Landlock (Linux before 5.19, or built or booted without)",
-        domain::enter(Some(root.writable())),
+        domain::enter(&FileRules::writable(root.writable())),
     )?;
     step("system calls cannot be filtered (seccomp)", filter::apply())
 }

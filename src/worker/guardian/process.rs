@@ -105,6 +105,7 @@ impl Guardian {
             told,
             reports,
             workers: BTreeMap::new(),
+            renamed: BTreeMap::new(),
             supervisor,
             ending: false,
             next_scan: Instant::now(),
@@ -206,6 +207,12 @@ impl Guardian {
             stage: Stage::Launch,
             errno,
         };
+        if let ForkedFrom::Waiting(from) = origin {
+            if let Err(failure) = self.adopt(from, id, fds) {
+                self.report(&Report::SpawnFailed { id, failure });
+            }
+            return;
+        }
         let started = if self.workers.contains_key(&id) {
             Err(failed(libc::EEXIST))
         } else {
@@ -216,6 +223,7 @@ impl Guardian {
                     .map(|init| Worker::new(init, Origin::Init)),
                 ForkedFrom::Guardian => templates::start(id, fds, self.reports.as_fd()),
                 ForkedFrom::Template(template) => self.fork_of(template, id, fds),
+                ForkedFrom::Waiting(_) => Err(failed(libc::EINVAL)),
             })
         };
         match started {
@@ -260,6 +268,7 @@ impl Guardian {
     }
 
     pub(super) fn take(&mut self, InitReport { id, event }: InitReport) {
+        let id = self.renamed.get(&id).copied().unwrap_or(id);
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
@@ -270,7 +279,13 @@ impl Guardian {
                 let pid = leader;
                 self.report(&Report::Spawned { id, pid, init });
             }
-            Event::Failed(failure) => worker.failure = Some(failure),
+            Event::Failed(failure) => {
+                worker.failure = Some(failure);
+                if matches!(worker.origin, Origin::Waiting { .. }) {
+                    worker.dying = true;
+                    self.rounds = 0;
+                }
+            }
             Event::Exited { status } => {
                 worker.dying = true;
                 self.rounds = 0;
@@ -316,7 +331,7 @@ impl Guardian {
                 }
                 continue;
             }
-            if self.helper_ended(pid) {
+            if self.helper_ended(pid) || self.adopter_ended(pid) {
                 continue;
             }
             let mut workers = self.workers.iter();
@@ -355,6 +370,7 @@ impl Guardian {
 
     /// Nothing of a worker is left.
     fn gone(&mut self, id: u64) {
+        self.renamed.retain(|_, to| *to != id);
         if self.workers.get(&id).is_some_and(|w| w.leader.is_some()) {
             self.leader_exited(id, KILLED);
             self.report(&Report::Gone { id });
@@ -377,7 +393,7 @@ impl Guardian {
         let workers: HashMap<u32, &Worker> = workers.map(|w| (w.init, w)).collect();
         for child in table.children(std::process::id()) {
             let Some(worker) = workers.get(&child.pid) else {
-                if !self.ending && self.is_of_a_fork(&child) {
+                if !self.ending && (self.is_of_a_fork(&child) || self.is_an_adopter(&child)) {
                     continue;
                 }
                 findings.strays += 1;

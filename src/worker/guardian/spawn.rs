@@ -15,10 +15,11 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocma
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, chdir, getppid, setsid};
 
+use super::domain::{self, FileRules};
 use super::mounts::{self, Mounts};
 use super::root::Root;
 use super::wire::{Launch, SpawnFailure, SpawnFds, Stage};
-use super::{domain, filter, identity, namespaces, recording};
+use super::{filter, identity, namespaces, recording};
 use crate::process::close_from_3;
 
 /// Signals the guardian ignores; a worker gets the default back, as execve(2) would keep them ignored.
@@ -47,6 +48,10 @@ pub(super) fn execute(fds: SpawnFds, init: Pid, control: Option<OwnedFd>) -> Spa
     let launch = match Launch::from_memfd(launch) {
         Ok(launch) => launch,
         Err(error) => return failed(Stage::Launch, &error),
+    };
+    let (sockets, control) = match launch.waits {
+        true => (None, sockets),
+        false => (sockets, control),
     };
     let [stdin, stdout, stderr] = pipes.map(Stdio::from);
     let mut command = Command::new(&launch.program);
@@ -142,13 +147,17 @@ fn prepare(
             mounts::hide_processes();
         }
         identity::become_user(user)?;
+        if launch.waits {
+            identity::may_become_another()?;
+        }
     }
     kill_with_parent(init)?;
     if !launch.may_gain_privileges {
         set_no_new_privs()?;
     }
     if launch.is_apart {
-        domain::enter(launch.root.as_ref().map(Root::writable))?;
+        let writable = launch.root.as_ref().map(Root::writable);
+        domain::enter(&writable.map(FileRules::writable).unwrap_or_default())?;
         // Files that a server makes are its own, also in folders that all may write.
         umask(Mode::from_bits_truncate(0o077));
     }
@@ -178,7 +187,7 @@ fn prepare(
     Ok(())
 }
 
-/// Leaves a template the descriptor by which it is spoken to, across the exec.
+/// Leaves a template, or a process that waits, the descriptor by which it is spoken to, across the exec.
 fn keep_control(control: &OwnedFd) -> io::Result<()> {
     let kept = match control.as_raw_fd() {
         // SAFETY: takes numbers only; the descriptor is this function's to change.

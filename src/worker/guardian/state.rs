@@ -19,6 +19,8 @@ pub(super) struct Guardian {
     pub(super) told: PipeReader,
     pub(super) reports: PipeWriter,
     pub(super) workers: BTreeMap<u64, Worker>,
+    /// The ids of workers, by those under which they waited, which their init processes know them by.
+    pub(super) renamed: BTreeMap<u64, u64>,
     /// The pid of the process that started this one.
     pub(super) supervisor: u32,
     /// The supervisor is gone: kill everything, then exit.
@@ -52,6 +54,8 @@ pub(super) enum Origin {
     Guardian(Rc<Control>),
     /// A template.
     Template(Fork),
+    /// A process that had waited: an init process, forked for that. And the helper that makes it a worker, until it was waited for.
+    Waiting { helper: Option<u32> },
 }
 
 /// The socket of a template.

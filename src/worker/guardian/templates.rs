@@ -97,16 +97,18 @@ pub(super) fn start(id: u64, fds: SpawnFds, pipe: BorrowedFd<'_>) -> Result<Work
 }
 
 impl Worker {
-    /// A worker that its template has not forked yet, and need not any more, is gone.
+    /// A worker that its template has not forked yet, and need not any more, is gone. The helper of a worker whose start is under way is ended.
     pub(super) fn give_up_fork(&mut self) {
-        let Origin::Template(fork) = &self.origin else {
-            return;
+        let (helper, is_fork) = match &self.origin {
+            Origin::Template(fork) => (fork.helper, true),
+            Origin::Waiting { helper } => (*helper, false),
+            Origin::Init | Origin::Guardian(_) => return,
         };
-        if let Some(helper) = fork.helper {
+        if let Some(helper) = helper {
             // Nobody has waited for it, so that the pid is its own.
             let _ended_already = nix::sys::signal::kill(pid_of(helper), Signal::SIGKILL);
         }
-        if self.init == 0 {
+        if is_fork && self.init == 0 {
             self.dying = true;
             self.init_reaped = true;
         }
@@ -115,7 +117,7 @@ impl Worker {
     fn fork(&self) -> Option<&Fork> {
         match &self.origin {
             Origin::Template(fork) => Some(fork),
-            Origin::Init | Origin::Guardian(_) => None,
+            Origin::Init | Origin::Guardian(_) | Origin::Waiting { .. } => None,
         }
     }
 
@@ -131,7 +133,7 @@ impl Guardian {
         let control = |(&id, worker): (&u64, &Worker)| match &worker.origin {
             Origin::Guardian(control) => Some((id, Rc::clone(control))),
             Origin::Template(fork) => Some((fork.template, Rc::clone(&fork.control))),
-            Origin::Init => None,
+            Origin::Init | Origin::Waiting { .. } => None,
         };
         self.workers.iter().filter_map(control).collect()
     }

@@ -27,7 +27,8 @@ pub(super) struct SpawnFds {
     /// stdin, stdout and stderr.
     pub(super) pipes: [OwnedFd; 3],
     pub(super) launch: OwnedFd,
-    /// The socket over which those of the worker's own network are handed out, if it is to have some.
+    /// The socket over which those of the worker's own network are handed out, if it is to have some; of a process that waits, the socket
+    /// by which it is spoken to.
     pub(super) sockets: Option<OwnedFd>,
 }
 
@@ -75,6 +76,8 @@ pub(crate) enum ForkedFrom {
     Guardian,
     /// The template of that id: the program has been imported already.
     Template(u64),
+    /// Nothing: it is the process of that id, which has waited. The launch and the socket by which it is spoken to come along.
+    Waiting(u64),
 }
 
 /// Guardian to supervisor. Of each worker: `Spawned`, `LeaderExited`, `Gone`, or else `SpawnFailed`.
@@ -131,7 +134,7 @@ pub(crate) enum Stage {
     Network,
     /// Entering the filter by which it is recorded.
     Recording,
-    /// Forking the worker from its template.
+    /// Forking the worker from its template, or making it of the process that waits.
     Template,
 }
 
@@ -176,6 +179,9 @@ pub(crate) struct Launch {
     pub(crate) network: OwnNetwork,
     /// What of the worker is recorded, if anything.
     pub(crate) recording: Option<Recording>,
+    /// Whether the process is to wait, with its user still to be changed, until it is made a worker (`adoption.rs`). The descriptor that would hand
+    /// out sockets is the one by which it is spoken to.
+    pub(crate) waits: bool,
 }
 
 impl Launch {
@@ -218,6 +224,7 @@ impl Launch {
             root: files.root,
             network: OwnNetwork::of(spec),
             recording: None,
+            waits: false,
         }
     }
 
@@ -306,6 +313,7 @@ mod tests {
             root: None,
             network: OwnNetwork::Host,
             recording: None,
+            waits: false,
             written: vec![],
         };
         let memfd = launch.to_memfd().expect("memfd");

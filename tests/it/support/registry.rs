@@ -12,10 +12,16 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With these variables, by which some packages are made.
+    pub(crate) fn start_with(env: &[(&str, &Path)]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/registry.py");
         #[allow(clippy::disallowed_methods, reason = "a fixture")]
         let mut child = Command::new("python3")
             .arg(script)
+            .envs(env.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
