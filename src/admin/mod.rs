@@ -35,6 +35,7 @@ mod supervisor;
 pub(crate) mod tests;
 mod unread;
 mod usage;
+mod worker_ids;
 
 pub use accounts::{
     AccountError, Accounting, Act, GrantDetails, LinkDetails, MadeToken, NewToken, Reply,

@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::worker_ids::{optional_worker_id, worker_id};
 use crate::ids::{ServerName, TenantId, WorkerId, session_fingerprint};
 use crate::protocol::{ExitClass, ExitReason};
 use crate::telemetry::labels::{Era, WorkerState};
@@ -26,41 +27,6 @@ impl Fingerprint {
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-/// Worker ids as they are printed, `w12`.
-mod worker_id {
-    use super::{Deserialize, WorkerId};
-    use serde::{Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(id: &WorkerId, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(id)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<WorkerId, D::Error> {
-        String::deserialize(d)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// Ids of workers that may not be there, as they are printed, or null.
-pub(super) mod optional_worker_id {
-    use super::{Deserialize, WorkerId};
-    use serde::{Deserializer, Serialize, Serializer, de::Error};
-
-    pub(in crate::admin) fn serialize<S: Serializer>(
-        id: &Option<WorkerId>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
-        id.map(|id| id.to_string()).serialize(s)
-    }
-
-    pub(in crate::admin) fn deserialize<'de, D: Deserializer<'de>>(
-        d: D,
-    ) -> Result<Option<WorkerId>, D::Error> {
-        Option::<String>::deserialize(d)?
-            .map(|text| text.parse().map_err(D::Error::custom))
-            .transpose()
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::optional_worker_id;
+use super::worker_ids::optional_worker_id;
 use crate::ids::{ServerName, TenantId, WorkerId};
 use crate::telemetry::{RequestTrace, SLOW};
 

@@ -16,6 +16,7 @@
 //! The daemon deliberately has no rules of its own: it hands each part what that needs, and says what happened.
 
 mod accounts;
+mod acts;
 mod assemble;
 mod doors;
 mod ended;

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use super::acts::{acted, done, of_outcome, on_worker};
 use super::events::Events;
 use super::observed::observed;
 use super::reload::Reloader;
@@ -24,9 +25,8 @@ use crate::config::Share;
 use crate::gateway::Gateway;
 use crate::ids::{RequestId, ServerName, WorkerId};
 use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
-use crate::routing::StartPlan;
 use crate::store::UsageFilter;
-use crate::telemetry::audit::{Audit, AuditKind, AuditRecord};
+use crate::telemetry::audit::{Audit, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
 use crate::telemetry::{self, FilterError, Metrics};
 use crate::upstream::{ShownTemplate, refused, start_failed};
@@ -122,45 +122,6 @@ impl Running {
     fn acted(&self, record: AuditRecord) {
         acted(self.audit.as_deref(), record);
     }
-}
-
-/// Writes down an act of the operator.
-fn acted(audit: Option<&Audit>, record: AuditRecord) {
-    if let Some(audit) = audit {
-        audit.record(AuditRecord {
-            kind: AuditKind::Act,
-            ..record
-        });
-    }
-}
-
-fn done(method: &str) -> AuditRecord {
-    AuditRecord {
-        method: Some(method.to_owned()),
-        outcome: Some("ok".to_owned()),
-        ..AuditRecord::default()
-    }
-}
-
-/// The record of an act on a worker, of that plan where one is known.
-fn on_worker(
-    method: &str,
-    id: WorkerId,
-    plan: Option<&Arc<StartPlan>>,
-    is_ok: bool,
-) -> AuditRecord {
-    let record = AuditRecord {
-        worker: Some(id.to_string()),
-        server: plan.map(|plan| plan.server.to_string()),
-        tenant: plan.map(|plan| plan.whose().to_owned()),
-        ..done(method)
-    };
-    of_outcome(record, is_ok)
-}
-
-fn of_outcome(mut record: AuditRecord, is_ok: bool) -> AuditRecord {
-    record.outcome = Some(if is_ok { "ok" } else { "failed" }.to_owned());
-    record
 }
 
 impl Supervisor for Running {

@@ -193,6 +193,8 @@ mod tests {
             .arg(std::env::current_exe().expect("known"))
             .args(["--ignored", "--exact", test, "--nocapture"])
             .env("TERM", "xterm-256color")
+            // A backtrace would scroll away what is looked for.
+            .env("RUST_BACKTRACE", "0")
             .stdin(end())
             .stdout(end())
             .stderr(end())
