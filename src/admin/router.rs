@@ -35,6 +35,8 @@ use crate::telemetry::{FilterError, Metrics, NOTABLE, RECENT};
 
 /// Log lines when `lines` is not given.
 const DEFAULT_LOG_LINES: usize = 100;
+/// Longest time for which another filter of the log may hold, in seconds.
+const MAX_LOG_SECONDS: u64 = 366 * 86_400;
 const INDEX: &str = "\
 stdiopool admin
 
@@ -320,6 +322,15 @@ async fn set_log_filter<S: Supervisor>(
 ) -> Result<Json<LogFilterRow>, ApiError> {
     let axum::Json(new) =
         body.map_err(|error| ApiError::new(ApiReason::InvalidRequest, error.body_text()))?;
+    if new
+        .seconds
+        .is_some_and(|seconds| !(1..=MAX_LOG_SECONDS).contains(&seconds))
+    {
+        let error = format!(
+            "`seconds` must be 1 to {MAX_LOG_SECONDS}, a year; without it the filter stays"
+        );
+        return Err(ApiError::new(ApiReason::InvalidRequest, error));
+    }
     let filter = admin.supervisor.set_log_filter(&new);
     filter.map(Json).map_err(|error| of_log_filter(&error))
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use crate::ids::{ServerName, WorkerId};
 use crate::launch::LaunchSpec;
 use crate::launch::packages::Installed;
-use crate::launch::priming::{Obstacle, Report, TemplateKey, Templates};
+use crate::launch::priming::{Obstacle, Report, TemplateKey, Templates, read_at_start};
 use crate::worker::{self, Waiting, WaitingEnd};
 
 /// Ids of templates are above all that the pool gives to workers.
@@ -68,6 +68,23 @@ pub(super) struct Found {
 }
 
 impl Process {
+    /// A process that is being made for launches like that one.
+    pub(super) fn new(priming: &Priming, server: ServerName, spec: &LaunchSpec) -> Self {
+        Self {
+            key: priming.key.clone(),
+            server,
+            worker: None,
+            waiting: None,
+            end: None,
+            node: None,
+            report: None,
+            at_start: read_at_start(&spec.env),
+            writable: spec.writable.clone(),
+            held: 0,
+            forked: 0,
+        }
+    }
+
     /// The pid of the template or of the process that waits, if there is one.
     pub(super) fn pid(&self) -> Option<u32> {
         let template = self.worker.as_ref().map(worker::Worker::pid);

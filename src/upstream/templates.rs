@@ -261,19 +261,7 @@ impl Workers {
         if !self.templates.policy.lock().wants(now, &priming.key, id) {
             return;
         }
-        let process = Process {
-            key: priming.key.clone(),
-            server,
-            worker: None,
-            waiting: None,
-            end: None,
-            node: None,
-            report: None,
-            at_start: read_at_start(&spec.env),
-            writable: spec.writable.clone(),
-            held: 0,
-            forked: 0,
-        };
+        let process = Process::new(priming, server, spec);
         self.templates.processes.lock().insert(id, process);
         let workers = Arc::clone(self);
         self.tasks().spawn(async move {
