@@ -82,6 +82,7 @@ fn packages(is_quick: bool) -> Result<Section> {
         count: 3,
         only: String::new(),
         sandbox: false,
+        at_once: None,
     })
 }
 

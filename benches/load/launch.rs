@@ -5,15 +5,16 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use tokio::time::timeout;
 
-use super::Result;
 use super::cold_start::{ask, millis_since};
-use super::connection::Connection;
+use super::connection::{Connection, Endpoint};
 use super::density::{held, processes, workers};
+use super::first_calls;
 use super::latency::median;
 use super::process::{is_on_path, tree_of};
 use super::report::{Cell, Column, Section, Table};
 use super::sandbox_cost;
 use super::served::{Config, Served};
+use super::{Result, at_least_one};
 
 /// How long an install, or the end of a worker, may take.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -29,10 +30,13 @@ pub(crate) struct LaunchArgs {
     /// What each sandbox costs instead: a start, a call, an idle worker
     #[arg(long)]
     pub(crate) sandbox: bool,
+    /// First calls of so many tenants at once instead, with ordinary and with primed starts
+    #[arg(long, value_name = "TENANTS", conflicts_with = "sandbox", value_parser = at_least_one::<usize>)]
+    pub(crate) at_once: Option<usize>,
 }
 
 /// Command lines as people write them; the packages are in the caches of npm and uv, or will be.
-const LINES: [&[&str]; 5] = [
+pub(crate) const LINES: [&[&str]; 5] = [
     &[
         "npx",
         "-y",
@@ -64,6 +68,9 @@ struct LaunchMethod {
 pub(crate) fn run(args: &LaunchArgs) -> Result<Section> {
     if args.sandbox {
         return sandbox_cost::run(args.count, &args.only);
+    }
+    if let Some(tenants) = args.at_once {
+        return first_calls::run(tenants, &args.only);
     }
     let mut section = Section::new(
         "launch",
@@ -170,8 +177,8 @@ impl LaunchMethod {
     }
 }
 
-/// A stdiopool that starts a process for every session.
-struct Pool(Served);
+/// A stdiopool that serves a line.
+pub(crate) struct Pool(Served);
 
 struct Session(Connection);
 
@@ -182,21 +189,41 @@ impl Session {
 }
 
 impl Pool {
+    /// Starts a process for every session of its one tenant.
     fn serve(line: &[&str], launch: &str, prime: &str) -> Result<Self> {
-        let (program, args) = line.split_first().ok_or("no command")?;
         let config = Config {
             // What it said of itself must not be answered from memory.
             pool: "catalog_age = \"never\"\n".to_owned(),
-            server: format!(
-                "command = {program:?}\nargs = {args:?}\nshare = \"session\"\nlaunch = {launch:?}\nprime = {prime:?}\n"
-            ),
+            server: "share = \"session\"\n".to_owned(),
             tenants: 1,
         };
+        Self::serve_with(line, launch, prime, config)
+    }
+
+    /// Serves the line as that config says.
+    ///
+    /// # Errors
+    /// If nothing listens.
+    pub(crate) fn serve_with(
+        line: &[&str],
+        launch: &str,
+        prime: &str,
+        mut config: Config,
+    ) -> Result<Self> {
+        let (program, args) = line.split_first().ok_or("no command")?;
+        config.server.push_str(&format!(
+            "command = {program:?}\nargs = {args:?}\nlaunch = {launch:?}\nprime = {prime:?}\n"
+        ));
         Ok(Self(Served::start(&config)?))
     }
 
+    /// Where a tenant finds the server.
+    pub(crate) fn endpoint(&self, tenant: usize) -> Endpoint {
+        self.0.endpoint(tenant)
+    }
+
     /// A client that waits on an install may be told to come again: it does.
-    async fn until_installed(&self) -> Result<()> {
+    pub(crate) async fn until_installed(&self) -> Result<()> {
         let begun = Instant::now();
         loop {
             let mut connection = Connection::open(&self.0.endpoint(0)).await?;
@@ -209,7 +236,7 @@ impl Pool {
     }
 
     /// The template, or the process that waits, has imported all it will.
-    async fn until_primed(&self) -> Result<()> {
+    pub(crate) async fn until_primed(&self) -> Result<()> {
         let admin = self.0.workers.replace("/workers", "/templates");
         let begun = Instant::now();
         loop {

@@ -50,6 +50,7 @@ mod bridging;
 mod cold_start;
 mod connection;
 mod density;
+mod first_calls;
 mod host;
 mod hostile;
 mod http_load;
