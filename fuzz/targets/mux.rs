@@ -75,13 +75,17 @@ pub(super) fn run(input: &[u8]) {
         match kind {
             // worker LINE
             b'w' => {
-                mux.worker_line(rest.to_vec().into(), &mut out);
+                // As it is done of a worker's lines.
+                if let Some(line) = mux.message_line(rest.to_vec().into(), &mut out) {
+                    mux.worker_line(line, &mut out);
+                }
             }
             // answer CALL TEXT: a result with that text.
             b'a' => {
                 let (call, text) = (number, text());
                 let answer = json!({"jsonrpc": "2.0", "id": call, "result": {"text": text}});
-                mux.worker_line(answer.to_string().into(), &mut out);
+                let left = mux.message_line(answer.to_string().into(), &mut out);
+                assert!(left.is_none(), "an answer is a message");
             }
             // off CALL TEXT: one with text among its members: the call is answered or fails, whatever that is.
             b'o' => {

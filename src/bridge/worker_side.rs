@@ -51,6 +51,16 @@ impl Mux {
         push_answer(line, answered, out);
     }
 
+    /// A line of the worker that is a message as it stands; the line again if it is none.
+    pub fn message_line(&mut self, line: Bytes, out: &mut Vec<Action>) -> Option<Bytes> {
+        let answered = match Line::message(&line) {
+            Some(envelope) => self.usual(&line, &envelope, out),
+            None => return Some(line),
+        };
+        push_answer(line, answered, out);
+        None
+    }
+
     /// A message that was made of a line, or of a part of it.
     pub(super) fn mended_message(&mut self, message: Bytes, out: &mut Vec<Action>) {
         let answered = match Envelope::parse(&message) {

@@ -341,6 +341,24 @@ proptest! {
         prop_assert!(told.iter().chain(&left).any(taken), "{told:?} {left:?}");
     }
 
+    /// A line that is a message as it stands need not be given to [`MessageLines`] where no other has begun.
+    #[test]
+    fn a_message_as_it_stands_is_whole(
+        words in prop::collection::vec("[a-z\"'`\\\\\\{\\}\\[\\],:( ]{0,40}", 0..6),
+        space in "[ \t]{0,2}",
+        is_last in any::<bool>(),
+    ) {
+        let result = json!({"words": words, "n": {"x": [words.len()]}});
+        let (before, behind) = match is_last {
+            true => (String::new(), format!(",{space}\"id\":\"{}\"", words.len())),
+            false => (format!("\"id\":7,{space}"), String::new()),
+        };
+        let line = format!("{space}{{{space}\"jsonrpc\":\"2.0\",{before}\"result\":{result}{behind}{space}}}{space}");
+        prop_assert!(Line::message(line.as_bytes()).is_some(), "{line}");
+        let mut lines = MessageLines::new(MAX);
+        prop_assert_eq!(feed(&mut lines, &line), vec![(line, 1)]);
+    }
+
     /// Each line comes out once, in order, whatever comes between.
     #[test]
     fn nothing_is_lost(text in "((\\{|\\}|\\[|\\]|\"|'|,|:|a|\\\\)|\n){0,60}") {

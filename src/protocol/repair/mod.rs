@@ -95,11 +95,7 @@ static NAMES: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
 impl<'a> Line<'a> {
     /// The verdict; the rules are those of its module.
     pub fn of(line: &'a [u8]) -> Self {
-        // A line break is white space in JSON, and ends a line of an event stream.
-        if memchr::memchr2(b'\r', b'\n', line).is_none()
-            && let Ok(envelope) = Envelope::parse(line)
-            && is_usual(&envelope, line)
-        {
+        if let Some(envelope) = Self::message(line) {
             return Self::Message(envelope);
         }
         // A text with none of the names needs no reading.
@@ -114,10 +110,25 @@ impl<'a> Line<'a> {
         }
     }
 
+    /// The message of a line whose verdict is [`Line::Message`].
+    pub fn message(line: &'a [u8]) -> Option<Envelope<'a>> {
+        // A line break is white space in JSON, and ends a line of an event stream.
+        if memchr::memchr2(b'\r', b'\n', line).is_some() {
+            return None;
+        }
+        let envelope = Envelope::parse(line).ok()?;
+        is_usual(&envelope, line).then_some(envelope)
+    }
+
+    /// Whether a line says that it is JSON-RPC, as nearly all messages do and few logs.
+    pub fn names_version(line: &[u8]) -> bool {
+        VERSION.find(line).is_some()
+    }
+
     /// Whether the verdict is [`Line::Log`], where a line does not say that it is JSON-RPC: that is found out at the cost of a
     /// look at most logs. `false` says nothing.
     pub fn is_plain_log(line: &[u8]) -> bool {
-        VERSION.find(line).is_none() && matches!(Line::of(line), Line::Log)
+        !Self::names_version(line) && matches!(Line::of(line), Line::Log)
     }
 }
 

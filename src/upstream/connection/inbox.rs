@@ -14,7 +14,6 @@ use crate::worker::{EgressAttempt, Exit, ExitStatusKind, Inbox, Oversized};
 
 impl Inbox for WorkerConnection {
     fn message(&self, line: Bytes) {
-        let joined = self.joined(line);
         match self.hibernation.heard() {
             Heard::Usual => {}
             Heard::Woke(took) => {
@@ -25,7 +24,12 @@ impl Inbox for WorkerConnection {
             }
             Heard::SpontaneousWake => self.services.pool.spontaneous_wake(self.id),
         }
-        for joined in joined {
+        // Nearly all lines are a message each: those are read once, and nothing else is found out about them.
+        let line = match self.is_between_messages() && Line::names_version(&line) {
+            true => self.with_mux(|state, out| state.mux.message_line(line, out)),
+            false => Some(line),
+        };
+        for joined in line.into_iter().flat_map(|line| self.joined(line)) {
             self.judge(joined);
         }
     }

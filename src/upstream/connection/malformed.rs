@@ -221,11 +221,17 @@ impl WorkerConnection {
         }
     }
 
+    /// Whether no message over several lines has begun, as a line comes. What was charged for the line is charged where its message waits from
+    /// here on.
+    pub(super) fn is_between_messages(&self) -> bool {
+        let mut assembly = self.assembly.lock();
+        assembly.charge = None;
+        !assembly.lines.is_joining()
+    }
+
     /// What is to be judged now that this line has come: nothing while a message goes on over several lines.
     pub(super) fn joined(&self, line: Bytes) -> SmallVec<[Joined; 2]> {
         let mut assembly = self.assembly.lock();
-        // A message that is put together is charged where it waits from here on.
-        assembly.charge = None;
         let was_joining = assembly.lines.is_joining();
         let told = assembly.lines.line(line);
         if let Some(account) = &self.account {
