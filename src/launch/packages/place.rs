@@ -4,7 +4,7 @@
 //! user, whom no process has. Commands write there and to the folder that they install
 //! into, which is theirs meanwhile and stdiopool's again before anything in it is looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{DirBuilder, File, Permissions};
 use std::io;
 use std::ops::RangeInclusive;
@@ -22,6 +22,11 @@ use super::workspace::Workspace;
 use crate::folders;
 use crate::launch::{Confinement, InstallGroup, installation_of};
 use crate::process::ProcessTable;
+
+/// Folders of programs in which links are not followed, with all below.
+const SYSTEM: [&str; 4] = ["/bin", "/sbin", "/usr/bin", "/usr/sbin"];
+/// Entries of a folder of programs that are looked at, at most.
+const MAX_LINKS: usize = 4096;
 
 /// How often a user that other installs have is asked for again.
 const USER_PERIOD: Duration = Duration::from_millis(200);
@@ -221,6 +226,7 @@ pub(super) fn shared(env: &BTreeMap<String, String>, hidden: &[PathBuf]) -> Vec<
             continue;
         }
         for folder in std::env::split_paths(value).filter(|it| it.is_absolute()) {
+            shared.extend(linked_programs(&folder));
             let real = folder.canonicalize().ok().filter(|real| *real != folder);
             for folder in std::iter::once(folder).chain(real) {
                 shared.extend(installation_of(&folder, home.as_deref()));
@@ -238,9 +244,48 @@ pub(super) fn shared(env: &BTreeMap<String, String>, hidden: &[PathBuf]) -> Vec<
     shared
 }
 
+/// The programs elsewhere that a folder of programs has links to: shims of mise are links to mise itself, which may be in `~/.local/bin`. Folders of
+/// the system have none that would not be shared anyway.
+fn linked_programs(folder: &Path) -> BTreeSet<PathBuf> {
+    let is_of_system = SYSTEM.iter().any(|system| folder.starts_with(system));
+    let entries = (!is_of_system).then(|| folder.read_dir().ok()).flatten();
+    let entries = entries.into_iter().flatten().flatten().take(MAX_LINKS);
+    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    links
+        .filter_map(|link| link.path().canonicalize().ok())
+        .filter(|program| program.is_file() && !program.starts_with(folder))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_links_lead_to_is_read_too() {
+        let base = tempfile::tempdir().expect("a folder");
+        let base = base.path().canonicalize().expect("it is there");
+        let at = |name: &str| base.join(name);
+        for folder in ["share/manager/shims", "programs"] {
+            std::fs::create_dir_all(at(folder)).expect("made");
+        }
+        std::fs::write(at("programs/manager"), "x").expect("written");
+        std::fs::write(at("programs/other"), "x").expect("written");
+        for (link, target) in [
+            ("node", at("programs/manager")),
+            ("npm", at("programs/manager")),
+            ("gone", at("programs/gone")),
+            ("folder", at("programs")),
+        ] {
+            let link = at("share/manager/shims").join(link);
+            std::os::unix::fs::symlink(target, link).expect("linked");
+        }
+        let path = at("share/manager/shims").display().to_string();
+        let env = BTreeMap::from([("PATH".to_owned(), path)]);
+        let expected = [at("programs/manager"), at("share/manager")];
+        assert_eq!(shared(&env, &[]), expected);
+        assert_eq!(shared(&env, &[at("programs")]), expected[1..]);
+    }
 
     #[test]
     fn installs_read_what_their_environment_names_and_nothing_that_is_hidden() {
