@@ -292,7 +292,7 @@ impl Workers {
             let process = processes.get_mut(&id);
             process.is_some_and(|process| {
                 process.worker = Some(template.clone());
-                self.phase(id) == Some(Phase::Starting)
+                self.is_to_become_ready(id)
             })
         };
         let told = match is_wanted {
@@ -347,6 +347,11 @@ impl Workers {
         all.iter().find(|it| it.worker == id).map(|it| it.phase)
     }
 
+    /// Whether a template that is being made is wanted still.
+    pub(super) fn is_to_become_ready(&self, id: WorkerId) -> bool {
+        !self.templates.imports.is_closed() && self.phase(id) == Some(Phase::Starting)
+    }
+
     pub(super) fn stop_templates(&self, ids: &[WorkerId]) {
         let processes = self.templates.processes.lock();
         ids.iter()
@@ -363,8 +368,9 @@ impl Workers {
         }
     }
 
-    /// Ends all templates; those that import already are ended when they have.
+    /// Ends all templates; none becomes ready any more.
     pub fn stop_all_templates(&self) {
+        // Whoever has made a process takes this lock to have it noted, and ends it if that is too late.
         let processes = self.templates.processes.lock();
         processes
             .values()

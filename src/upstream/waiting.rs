@@ -20,8 +20,8 @@ use super::workers::Workers;
 use crate::folders;
 use crate::ids::WorkerId;
 use crate::launch::LaunchSpec;
-use crate::launch::priming::{NoTemplate, Phase, Report, read_at_start};
-use crate::worker::{self, Inbox, Programs, SpawnError, Waiting};
+use crate::launch::priming::{NoTemplate, Report, read_at_start};
+use crate::worker::{self, Inbox, Programs, SpawnError, Waiting, WaitingEnd};
 
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -182,7 +182,7 @@ impl Workers {
         let waiting = match self.make_waiting(id, making).await {
             Ok(waiting) => waiting,
             Err(why) => {
-                if self.phase(id) == Some(Phase::Starting) {
+                if self.is_to_become_ready(id) {
                     tracing::info!(template = %id, "a package cannot be primed: {why}");
                 }
                 return Some(why.to_string());
@@ -190,19 +190,18 @@ impl Workers {
         };
         drop(permit);
         let (end, pid) = (waiting.end(), waiting.pid());
-        let is_there = {
+        let is_wanted = {
             let mut processes = self.templates.processes.lock();
             match processes.get_mut(&id) {
                 Some(process) => {
                     let template = making.template.clone();
                     process.waiting = Some(WaitingProcess { waiting, template });
-                    process.end = Some(end.clone());
-                    true
+                    self.is_to_become_ready(id)
                 }
                 None => false,
             }
         };
-        if is_there && self.phase(id) == Some(Phase::Starting) {
+        if is_wanted {
             self.measure_template(id).await;
             self.templates.policy.lock().ready(Instant::now(), id);
             tracing::info!(template = %id, pid, "a process waits for the next start of its package");
@@ -237,7 +236,7 @@ impl Workers {
         let found = match known {
             Some(found) if found.node == node => found,
             _ => {
-                let report = self.probe(making, &programs, &launch).await?;
+                let report = self.probe(id, making, &programs, &launch).await?;
                 let report = Arc::new(report);
                 let found = Found {
                     report,
@@ -250,6 +249,7 @@ impl Workers {
         };
         let launch = launch(vec![programs.waiting.display().to_string()]);
         let mut waiting = self.spawn_waiting(id, &launch).await?;
+        self.note_end(id, waiting.end()).await;
         let report = &found.report;
         let settings = serde_json::json!({
             "addon": programs.addon,
@@ -285,6 +285,7 @@ impl Workers {
     /// Finds out which dependencies may be imported ahead.
     async fn probe(
         &self,
+        made: WorkerId,
         making: &Making,
         programs: &Programs,
         launch: &impl Fn(Vec<String>) -> LaunchSpec,
@@ -305,6 +306,7 @@ impl Workers {
         });
         let said = match self.spawn_waiting(id, &launch).await {
             Ok(mut probe) => {
+                self.note_end(made, probe.end()).await;
                 let said = self.asked(&mut probe, &settings, PROBE_TIMEOUT).await;
                 let end = probe.end();
                 end.kill().await;
@@ -315,6 +317,20 @@ impl Workers {
         };
         self.clean_up(id, making.template.clone()).await;
         Ok(Report::read(&said?)?)
+    }
+
+    /// Notes how a process ends by which one that is to wait is made. Where none is wanted any more, ends that process.
+    async fn note_end(&self, id: WorkerId, end: WaitingEnd) {
+        let is_wanted = {
+            let mut processes = self.templates.processes.lock();
+            if let Some(process) = processes.get_mut(&id) {
+                process.end = Some(end.clone());
+            }
+            self.is_to_become_ready(id)
+        };
+        if !is_wanted {
+            end.kill().await;
+        }
     }
 
     async fn spawn_waiting(

@@ -343,6 +343,30 @@ async fn many_primed_starts_leave_nothing_behind() {
 }
 
 #[tokio::test]
+async fn a_template_that_is_being_made_holds_up_no_shutdown() {
+    if !can_be_primed() {
+        return;
+    }
+    let registry = Registry::start();
+    ends_while_it_primes(&servers(&registry, "")).await;
+}
+
+/// Serves that config, and has it end as soon as something is made ready for the next start of server `bbbb`.
+pub(super) async fn ends_while_it_primes(config: &str) {
+    let pool = Stdiopool::serve(config);
+    let client = pool.client("bbbb").connect().await;
+    client.delete().await;
+    eventually("a template is made", async || {
+        !templates(&pool).await["templates"]
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    })
+    .await;
+    // Waits for the end.
+    drop(pool.restarted_after(Signal::SIGTERM));
+}
+
+#[tokio::test]
 async fn real_servers_answer_the_same_whether_they_are_primed() {
     if !can_be_primed() {
         return;

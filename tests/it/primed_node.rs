@@ -8,7 +8,8 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use super::primed::{
-    ROUNDS, can_be_primed, descriptors_of, differences, pids_of, primed, templates, told,
+    ROUNDS, can_be_primed, descriptors_of, differences, ends_while_it_primes, pids_of, primed,
+    templates, told,
 };
 use super::support::registry::Registry;
 use super::support::{Client, Stdiopool, eventually, in_tree_of};
@@ -371,6 +372,15 @@ async fn many_starts_of_processes_that_waited_leave_nothing_behind() {
         started.is_some_and(|started| started >= rounds as u64),
         "{started:?}"
     );
+}
+
+#[tokio::test]
+async fn a_process_that_is_to_wait_holds_up_no_shutdown() {
+    if !can_be_primed() {
+        return;
+    }
+    let registry = Registry::start();
+    ends_while_it_primes(&servers(&registry, PROGRAMS[0], "")).await;
 }
 
 #[tokio::test]
