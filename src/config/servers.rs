@@ -365,8 +365,8 @@ fn prime(reader: &mut Reader<'_, '_>) -> Prime {
     let words = [("auto", Prime::Auto), ("off", Prime::Off)];
     let doc = "Whether a worker begins with the libraries of its Python or node package imported already. \"auto\": where stdiopool is root, `launch` and `sandbox` are \"auto\" and \"standard\", `network` is \"on\", and the imports read nothing that a launch decides; from the second start of a version on. Workers of a Python package are forked from one process, and share their address layout and hash seed; one of a node package is a process that has waited for it, and one waits as long as the version is used. \"off\": each worker imports for itself.";
     reader
-        .word("prime", "off", &words, doc)
-        .unwrap_or(Prime::Off)
+        .word("prime", "auto", &words, doc)
+        .unwrap_or(Prime::Auto)
 }
 
 /// Where packages come from is the same for every tenant: what one tenant's values name would be another's to run.
