@@ -14,9 +14,9 @@ use serde::de::DeserializeOwned;
 
 use super::error::{CliError, Target};
 use super::output;
-use crate::store::Door;
+use crate::config;
+use crate::store::{self, Door};
 use crate::tenancy::{BodyError, read_up_to};
-use crate::{config, store};
 
 /// How long a connection may take to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -20,6 +20,7 @@ use crate::ids::ServerName;
 use crate::launch::packages::Slot;
 use crate::protocol::{Envelope, Failure, Reason, bare_notification, code};
 use crate::session::Session;
+use crate::telemetry::{RequestSpan, in_request};
 
 /// Most pages of one server's list that are fetched; what comes after them is left out.
 const MAX_PAGES: usize = 64;
@@ -58,7 +59,7 @@ impl Aggregate<'_> {
         let (tell_package, package) = oneshot::channel();
         let (gateway, lister, server) = (self.gateway.clone(), lister.clone(), server.clone());
         let late = late_list(&lister, &server, listing);
-        self.gateway.state.tasks.spawn(async move {
+        let fetched = async move {
             let all = gateway.aggregate();
             let list = all.whole_list(&lister, &server, listing, tell_package);
             let list = list.await;
@@ -69,7 +70,9 @@ impl Aggregate<'_> {
                     all.listed_late(&lister, &server, listing);
                 }
             }
-        });
+        };
+        let fetched = in_request(RequestSpan::current(), fetched);
+        self.gateway.state.tasks.spawn(fetched);
         Fetch {
             list,
             package,

@@ -15,7 +15,7 @@
 //! - [`Aggregate`] serves requests and lists of all servers as one, through members and their gateway;
 //! - [`StatelessCallers`] finds the sessions that stand for callers without any.
 //!
-//! Code that looks at workers alone, such as the sampling of memory, has [`Workers`](crate::upstream::Workers). `listener` serves those
+//! Code that looks at workers alone, such as the sampling of memory, has [`Workers`](crate::upstream::Workers). `change_listener` serves those
 //! who only listen, `suspend` keeps calls that wait for their client, `resend` sends what waited for a package or for roots and
 //! what a dead worker left, `end` ends sessions of every kind.
 //!

@@ -15,6 +15,7 @@ use crate::ids::ServerName;
 use crate::protocol::{Failure, Reason, Revision};
 use crate::routing::RuntimeConfig;
 use crate::session::{Session, SessionId, SessionIdentity, SessionKind};
+use crate::telemetry::{RequestSpan, in_request};
 use crate::tenancy::{ClientConfig, Principal};
 
 /// A new session and what to tell its client.
@@ -181,11 +182,13 @@ impl Gateway {
             self.state.metrics.catalog_hit();
             if plan.starts_on_connect {
                 let (gateway, session) = (self.clone(), Arc::clone(session));
-                self.state.tasks.spawn(async move {
+                let started = async move {
                     // If it does not start, the first call will say why.
                     let mut waited = Duration::ZERO;
                     let _started = gateway.lease(&session, None, &mut waited).await;
-                });
+                };
+                let started = in_request(RequestSpan::current(), started);
+                self.state.tasks.spawn(started);
             }
             return Ok(known);
         }

@@ -16,6 +16,7 @@ use super::schedule::Schedule;
 use super::stored_grant::StoredGrant;
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
+use crate::telemetry::{RequestSpan, in_request};
 
 impl Grants {
     /// Ends an authorisation: the provider is told if `oauth` says where, then it is forgotten. What
@@ -178,14 +179,16 @@ impl Grants {
         };
         let code = SecretString::from(code);
         let this = Arc::clone(self);
-        let exchanged = self.tasks.spawn(async move {
+        let exchanged = async move {
             let exchanged = this.exchange(&pending, &code).await;
             if let Err(why) = &exchanged {
                 let key = (pending.tenant, pending.server);
                 this.tell(&key, &GrantEvent::NotAuthorised(why.to_string()));
             }
             exchanged
-        });
+        };
+        let exchanged = in_request(RequestSpan::current(), exchanged);
+        let exchanged = self.tasks.spawn(exchanged);
         let exchanged = exchanged.await.unwrap_or_else(|error| {
             tracing::error!(%error, "an exchange did not finish");
             Err(NoExchange::NotFinished)

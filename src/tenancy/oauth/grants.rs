@@ -19,6 +19,7 @@ use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
 use crate::protocol::{Failure, Reason};
 use crate::store::{AccountStore, DatabaseError, SecretRow, Vault, VaultError, now};
+use crate::telemetry::{RequestSpan, in_request};
 
 /// The tenant that has authorised stdiopool, and the server it is for.
 pub(super) type Key = (TenantId, ServerName);
@@ -227,9 +228,9 @@ impl Grants {
         };
         let (this, oauth) = (Arc::clone(self), Arc::clone(oauth));
         let of_task = key.clone();
-        let refreshed = self
-            .tasks
-            .spawn(async move { this.refresh(&of_task, &oauth, serial).await });
+        let refreshed = async move { this.refresh(&of_task, &oauth, serial).await };
+        let refreshed = in_request(RequestSpan::current(), refreshed);
+        let refreshed = self.tasks.spawn(refreshed);
         if let Err(error) = refreshed.await {
             tracing::error!(%error, "a refresh did not finish");
         }
