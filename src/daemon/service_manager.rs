@@ -29,12 +29,12 @@ pub enum InheritError {
     /// There are two for one purpose.
     #[error("the service manager gave two sockets for `{0}`: one address is listened on for each")]
     Twice(&'static str),
-    /// It cannot be listened on.
+    /// A socket that cannot be listened on.
     #[error(
         "the socket `{name}` that the service manager gave cannot be used: {why} (`ListenStream=` with an address and a port in its unit)"
     )]
     Unusable {
-        /// Its name.
+        /// The name of the socket.
         name: String,
         /// What is wrong with it.
         why: String,

@@ -14,7 +14,7 @@ const OF_PEERS: &str = "h2=error";
 
 type Apply = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>;
 
-/// That of this process, once there is a log.
+/// The filter of this process, once there is a log.
 static LOG: OnceLock<LogFilter> = OnceLock::new();
 
 struct LogFilter {

@@ -10,7 +10,7 @@ const KIB_MS_PER_MIB_HOUR: f64 = 1024.0 * 3_600_000.0;
 pub struct Amounts {
     /// Requests of any method, answered or given up: those of `requests_total`.
     pub requests: u64,
-    /// Those of them for which a server works: tools, prompts, resources, completions.
+    /// Requests for which a server works: tools, prompts, resources, completions.
     pub calls: u64,
     /// Requests that were answered with an error, the server's or stdiopool's.
     pub errors: u64,
@@ -34,7 +34,7 @@ impl Amounts {
     /// How many numbers there are.
     pub const COUNT: usize = 10;
 
-    /// Their names, in the order of [`Amounts::to_array`].
+    /// The names of the amounts, in the order of [`Amounts::to_array`].
     pub const NAMES: [&'static str; Self::COUNT] = [
         "requests",
         "calls",

@@ -116,7 +116,7 @@ impl OfServer {
         used
     }
 
-    /// The same, which are not here any more.
+    /// Takes the shares out.
     fn take(&mut self) -> Vec<(Option<Arc<str>>, Amounts)> {
         let shares = self.shares();
         self.of_workers = Amounts::default();

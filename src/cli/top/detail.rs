@@ -50,9 +50,9 @@ fn quoted(word: &str) -> String {
 /// Whether what the worker writes is followed.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Following {
-    /// It is.
+    /// Its lines come as they are written.
     Live,
-    /// It is asked for again: why it was lost.
+    /// The stream was lost and is asked for again, and why it was lost.
     Lost(Clean),
     /// The worker is gone: how it ended, if that is remembered.
     Over(Option<Clean>),

@@ -17,7 +17,7 @@ use crate::ids::WorkerId;
 
 /// Time between an answer and the next question, at least.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same, at most.
+/// The longest pause before it is asked again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// The pause is so many times what the answer took: a supervisor with thousands of workers is not kept busy by who looks at it.
 const PAUSE_TO_ANSWER: u32 = 30;

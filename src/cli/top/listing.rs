@@ -53,7 +53,7 @@ impl From<WorkerRow> for Worker {
 /// What a row is about.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum Subject {
-    /// That worker.
+    /// One worker.
     Worker(WorkerId),
     /// All workers of the server or tenant of that name.
     Name(Clean),
@@ -241,7 +241,7 @@ pub(super) struct Listing {
     pub(super) workers: usize,
     /// The row that was chosen; `None`: the first, whichever that is.
     chosen: Option<Subject>,
-    /// Its index when it was last there.
+    /// The index of the chosen row when that was last there.
     index: usize,
 }
 

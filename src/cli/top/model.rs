@@ -46,11 +46,11 @@ pub(super) enum Event {
 pub(super) enum Watched {
     /// What it was started with.
     Start(StartRow),
-    /// It wrote a line.
+    /// The worker wrote a line.
     Line(String),
     /// So many lines came too fast.
     Missed(String),
-    /// It is gone; how it ended, where that is remembered.
+    /// The worker is gone; how it ended, where that is remembered.
     Over(Option<String>),
     /// What it writes cannot be followed, and why.
     Lost(String),
@@ -202,7 +202,7 @@ impl Model {
         self.status = status;
         self.take_workers(workers);
         if is_another {
-            // Its workers have the numbers of others.
+            // Workers of another supervisor have the numbers of others.
             self.close_detail(out);
             self.prompt = (self.prompt.take()).filter(|it| !matches!(it, Prompt::Confirm(..)));
             (self.has_counted, self.evicted) = (false, None);

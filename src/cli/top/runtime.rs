@@ -151,7 +151,7 @@ impl Runtime {
                     None
                 }
                 Woken::Input(Some(input)) => self.typed(input?, keys)?,
-                // Its thread has told of an error before.
+                // The thread that reads has told of an error before.
                 Woken::Input(None) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Woken::Ended(ended) => {
                     if let Err(error) = ended

@@ -54,7 +54,7 @@ pub struct Barred {
 pub struct TemplateView {
     /// The package version that the template is of.
     pub key: TemplateKey,
-    /// Its process.
+    /// The process, by its worker id.
     pub worker: WorkerId,
     /// What the template does.
     pub phase: Phase,
