@@ -1,0 +1,44 @@
+// The pool at a glance: is everybody served, and if not, why.
+
+import { Circuits } from "./circuits.tsx";
+import { EventList } from "./event_list.tsx";
+import { Failures } from "./failures.tsx";
+import { Grants, Installs } from "./under_way.tsx";
+import { HistoryPlots } from "./history_plots.tsx";
+import { Refusals } from "./refusals.tsx";
+import { StartMix } from "./start_mix.tsx";
+import { Tiles } from "./tiles.tsx";
+import type { ViewProps } from "./view.ts";
+import { TopServers, TopTenants } from "./top_users.tsx";
+import { VerdictLine } from "./verdict_line.tsx";
+import { Waiting } from "./waiting.tsx";
+import { Panel } from "../parts/panel.tsx";
+import { address } from "../words/route.ts";
+
+export function OverviewView({ live, now }: ViewProps) {
+  const { overview } = live;
+  if (overview === null) return <Waiting live={live} />;
+  return (
+    <>
+      <h1 class="unseen">The pool at a glance</h1>
+      <VerdictLine overview={overview} />
+      <Tiles overview={overview} />
+      <div class="columns">
+        <Circuits rows={overview.circuits} />
+        <Failures now={now} />
+        <Installs rows={overview.installs} />
+        <Grants rows={overview.oauth} now={now} />
+      </div>
+      <HistoryPlots />
+      <div class="columns">
+        <TopTenants rows={overview.tenants} />
+        <TopServers rows={overview.servers} />
+        <StartMix starts={overview.starts} />
+        <Refusals rejections={overview.rejections} evictions={overview.evictions} />
+      </div>
+      <Panel title="What happened" note={<a href={address("events")}>All events</a>}>
+        <EventList events={overview.events.rows.slice(0, 10)} now={now} />
+      </Panel>
+    </>
+  );
+}

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Pool } from "../dev/pool.mjs";
+import { EVENT_GROUPS, eventSign, eventWords } from "../src/words/events.ts";
+import { address, parse, wanted } from "../src/words/route.ts";
+import { bindingWords, sentence, verdict } from "../src/words/verdict.ts";
+
+const calm = () => new Pool({ isCalm: true }).overview(new URLSearchParams());
+const troubled = () => new Pool().overview(new URLSearchParams());
+
+test("a calm pool is told so", () => {
+  const { sign, headline, more } = verdict(calm());
+  assert.equal(sign, "good");
+  assert.match(headline, /^All callers are served: \d+ workers are at work\.$/);
+  assert.deepEqual(more, []);
+  assert.equal(bindingWords(calm()).title, "No limit binds");
+});
+
+test("the worst is told first", () => {
+  const { sign, headline, more } = verdict(troubled());
+  assert.equal(sign, "bad");
+  assert.equal(headline, "browser is not started for anyone, after repeated failures.");
+  assert.equal(more[0], "Starts of drive are held back for single tenants, after repeated failures.");
+  assert.equal(more[1], "3 requests wait, the longest for 3.2 s (acme at search).");
+  assert.equal(more[2], "14 requests were refused in the last 5 min, most of them circuit_open.");
+});
+
+test("a request that waits for a moment is no trouble", () => {
+  const now = calm();
+  now.status.queue_depth = 1;
+  now.status.longest_wait = { seconds: 0.02, tenant: "acme", server: "search", message: "" };
+  const { sign, more } = verdict(now);
+  assert.equal(sign, "good");
+  assert.deepEqual(more, ["1 request waits, the longest for 20 ms (acme at search)."]);
+});
+
+test("a message of the supervisor becomes a sentence", () => {
+  assert.equal(sentence("no worker within 3s (raise `x`)"), "No worker within 3s (raise `x`).");
+  assert.equal(sentence("is it?"), "Is it?");
+  assert.equal(sentence("a\u001bb"), "A\\x1bb.");
+});
+
+test("an address leads to its view and back", () => {
+  assert.deepEqual(parse(""), { page: "overview", id: null, query: {} });
+  assert.deepEqual(parse("#/nonsense"), { page: "overview", id: null, query: {} });
+  const query = { sort: "memory", search: "a b&c" };
+  assert.deepEqual(parse(address("tenants", null, query)), { page: "tenants", id: null, query });
+  assert.deepEqual(parse(address("tenants", "a/b %?#ü")), { page: "tenants", id: "a/b %?#ü", query: {} });
+  assert.equal(address("overview"), "#/");
+  assert.deepEqual(parse("#/workers/%E0%A4%A"), { page: "workers", id: "%E0%A4%A", query: {} });
+});
+
+test("a view asks for no more than it shows", () => {
+  assert.deepEqual(wanted(parse("#/tenants?sort=memory")), { sort: "memory", search: "", limit: "100" });
+  assert.deepEqual(wanted(parse("#/tenants/acme")), { tenant: "acme", limit: "50" });
+  assert.deepEqual(wanted(parse("#/events")), { limit: "1" });
+});
+
+test("ends that are faults look like faults", () => {
+  assert.equal(eventSign({ kind: "worker_exited", reason: "crashed" }), "bad");
+  assert.equal(eventSign({ kind: "worker_exited", reason: "idle" }), "off");
+  assert.equal(eventWords("something_new"), "something new");
+  assert.ok(EVENT_GROUPS.troubles({ kind: "package_failed" }));
+  assert.ok(!EVENT_GROUPS.troubles({ kind: "worker_ready" }));
+});
