@@ -16,10 +16,11 @@ function numbers(seed) {
 }
 
 export class Pool {
-  constructor({ tenants = 12, workers = 46, seed = 7, isCalm = false } = {}) {
+  constructor({ tenants = 12, workers = 46, seed = 7, isCalm = false, isStill = false } = {}) {
     const random = numbers(seed);
     this.random = random;
     this.isCalm = isCalm;
+    this.isStill = isStill;
     this.beganMs = Date.now() - 26 * 3_600_000;
     this.tenants = Array.from({ length: tenants }, (_, i) => (i < WORDS.length ? WORDS[i] : `${WORDS[i % WORDS.length]}-${i}`));
     this.servers = SERVERS;
@@ -96,6 +97,7 @@ export class Pool {
 
   /** Some time passes: what is busy changes a little. */
   tick() {
+    if (this.isStill) return;
     for (let i = 0; i < Math.min(40, this.workers.length); i++) {
       const worker = this.workers[Math.floor(this.random() * this.workers.length)];
       if (!["busy", "idle"].includes(worker.state)) continue;

@@ -1,6 +1,6 @@
 // The frame of all views: where one is, whether what is shown is live, and the one stream that it is live by.
 
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { onUnauthorized } from "./api/client.ts";
 import { Connection } from "./parts/connection.tsx";
 import { useNow } from "./parts/live.ts";
@@ -41,10 +41,10 @@ export function App() {
   useEffect(() => {
     document.title = `${title} · stdiopool`;
   }, [title]);
-  // Another view begins at its top, for the eye and for the keyboard.
+  // Another view begins at its top, for the eye and for the keyboard; before anybody can have gone on in it.
   const place = `${route.page}/${route.id ?? ""}`;
   const before = useRef(place);
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (before.current === place) return;
     before.current = place;
     scrollTo(0, 0);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { ago, bytes, clock, count, duration, list, millis, percent, plural, short } from "../src/words/format.ts";
+import { ago, bytes, clock, count, duration, level, list, millis, percent, plural, short } from "../src/words/format.ts";
 
 test("counts are short and never longer than five characters", () => {
   assert.equal(count(1_234_567), "1,234,567");
@@ -10,6 +10,15 @@ test("counts are short and never longer than five characters", () => {
   }
   for (let n = 0.001; n < 1e12; n *= 1.07) assert.ok(short(n).length <= 5, `${n}: ${short(n)}`);
   assert.equal(short(Number.NaN), "–");
+});
+
+test("levels of a column have as many digits", () => {
+  assert.equal(level(0.4, 2), "0.40");
+  assert.equal(level(7.48, 1), "7.5");
+  assert.equal(level(131.4, 1), "131");
+  assert.equal(level(0, 2), "0");
+  assert.equal(level(12_345, 1), "12.3k");
+  assert.equal(level(null, 1), "–");
 });
 
 test("sizes are in binary units", () => {
@@ -24,7 +33,8 @@ test("sizes are in binary units", () => {
 test("times are told by their two largest units", () => {
   assert.equal(duration(0), "0 ms");
   assert.equal(duration(0.031), "31 ms");
-  assert.equal(duration(0.5), "0.5 s");
+  assert.equal(duration(0.234), "234 ms");
+  assert.equal(duration(0.9999), "1 s");
   assert.equal(duration(3.24), "3.2 s");
   assert.equal(duration(59.96), "1 min");
   assert.equal(duration(245), "4 min 5 s");

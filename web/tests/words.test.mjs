@@ -3,7 +3,7 @@ import test from "node:test";
 import { Pool } from "../dev/pool.mjs";
 import { EVENT_GROUPS, eventSign, eventWords } from "../src/words/events.ts";
 import { address, parse, wanted } from "../src/words/route.ts";
-import { bindingWords, sentence, verdict } from "../src/words/verdict.ts";
+import { bindingWords, sentence, verdict, withoutName } from "../src/words/verdict.ts";
 
 const calm = () => new Pool({ isCalm: true }).overview(new URLSearchParams());
 const troubled = () => new Pool().overview(new URLSearchParams());
@@ -37,7 +37,13 @@ test("a request that waits for a moment is no trouble", () => {
 test("a message of the supervisor becomes a sentence", () => {
   assert.equal(sentence("no worker within 3s (raise `x`)"), "No worker within 3s (raise `x`).");
   assert.equal(sentence("is it?"), "Is it?");
-  assert.equal(sentence("a\u001bb"), "A\\x1bb.");
+  assert.equal(sentence("a\u001bb"), "a\\x1bb.");
+  assert.equal(sentence("w8 has ended"), "w8 has ended.");
+  assert.equal(sentence("pool.toml was read again"), "pool.toml was read again.");
+  assert.equal(withoutName("Ready", "ready after 1.1s, primed"), "after 1.1s, primed");
+  assert.equal(withoutName("Ready", "ready"), "");
+  assert.equal(withoutName("Hibernated", "hibernated: holds 9 MiB"), "holds 9 MiB");
+  assert.equal(withoutName("Woken", "woke"), "woke");
 });
 
 test("an address leads to its view and back", () => {

@@ -11,8 +11,16 @@ export interface Polled<T> {
   again: () => void;
 }
 
-/** What `path` answers, asked for again `everyMs` after each answer; nothing is asked for while the page is hidden, or `path` is null. */
+/** What `path` answers, as {@link useAsked} asks for it. */
 export function usePolled<T>(path: string | null, everyMs: number): Polled<T> {
+  return useAsked<T>(path, everyMs, (signal) => get<T>(path ?? "", signal));
+}
+
+/**
+ * What `find` finds out, asked for again `everyMs` after each answer; nothing is asked for while the page is hidden, or `path`,
+ * which says what the answer is of, is null.
+ */
+export function useAsked<T>(path: string | null, everyMs: number, find: (signal: AbortSignal) => Promise<T>): Polled<T> {
   const [answer, setAnswer] = useState<{ path: string | null; value: T | null; error: ApiError | null }>({ path, value: null, error: null });
   const [asked, setAsked] = useState(0);
   useEffect(() => {
@@ -25,7 +33,7 @@ export function usePolled<T>(path: string | null, everyMs: number): Polled<T> {
       if (document.hidden || isAsking) return;
       isAsking = true;
       try {
-        const value = await get<T>(path, stop.signal);
+        const value = await find(stop.signal);
         setAnswer({ path, value, error: null });
       } catch (error) {
         if (stop.signal.aborted) return;

@@ -2,7 +2,7 @@
 
 import type { TimelineStep } from "../api/types.ts";
 import { clock, duration } from "../words/format.ts";
-import { sentence } from "../words/verdict.ts";
+import { withoutName } from "../words/verdict.ts";
 import type { Part } from "./bar.tsx";
 import { Glyph, type Sign } from "./glyph.tsx";
 import { Words } from "./text.tsx";
@@ -60,7 +60,7 @@ export function Timeline({ steps, leftOut }: { steps: readonly TimelineStep[]; l
                 {clock(step.at_ms, Date.now())}
               </span>
               <span>
-                <b>{name}</b> <Words text={sentence(step.message)} />
+                <b>{name}</b> <Words text={withoutName(name, step.message)} />
                 {leftOut > 0 && i === 7 && <span class="note"> Then {leftOut} steps that are not kept.</span>}
               </span>
             </li>

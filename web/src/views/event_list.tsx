@@ -1,11 +1,11 @@
 // Events, the newest first.
 
 import type { PoolEvent } from "../api/types.ts";
-import { Glyph } from "../parts/glyph.tsx";
+import { Marked } from "../parts/glyph.tsx";
 import { Empty } from "../parts/panel.tsx";
 import { ServerLink, TenantLink, When, Words, WorkerLink } from "../parts/text.tsx";
 import { eventSign, eventWords } from "../words/events.ts";
-import { sentence } from "../words/verdict.ts";
+import { withoutName } from "../words/verdict.ts";
 
 /** `now` in milliseconds since 1970. */
 export function EventList({ events, now }: { events: readonly PoolEvent[]; now: number }) {
@@ -17,20 +17,19 @@ export function EventList({ events, now }: { events: readonly PoolEvent[]; now: 
           <span class="event-when">
             <When ms={event.at_ms} now={now} />
           </span>
-          <span class="event-what">
-            <Glyph of={eventSign(event)} />
-            <b>{eventWords(event.kind)}</b>{" "}
-            <span class="event-who">
-              {event.worker !== null && <WorkerLink id={event.worker} />} {event.server !== null && <ServerLink name={event.server} />}{" "}
-              {event.tenant !== null && (
-                <>
-                  of <TenantLink name={event.tenant} />
-                </>
-              )}
-            </span>
-            <span class="event-text">
-              <Words text={sentence(event.message)} />
-            </span>
+          <b>
+            <Marked of={eventSign(event)}>{eventWords(event.kind)}</Marked>
+          </b>
+          <span class="event-who">
+            {event.worker !== null && <WorkerLink id={event.worker} />} {event.server !== null && <ServerLink name={event.server} />}{" "}
+            {event.tenant !== null && (
+              <>
+                of <TenantLink name={event.tenant} />
+              </>
+            )}
+          </span>
+          <span class="event-text">
+            <Words text={withoutName(eventWords(event.kind), event.message)} />
           </span>
         </li>
       ))}

@@ -12,7 +12,7 @@ import { REASON_WORDS } from "../words/states.ts";
 const EVERY_MS = 4_000;
 
 export function Failures({ now, of = {} }: { now: number; of?: Record<string, string> }) {
-  const search = new URLSearchParams({ state: "failed", limit: "8", ...of });
+  const search = new URLSearchParams({ state: "failed", limit: "6", ...of });
   const { value, error } = usePolled<RequestRow[]>(`api/v1/requests?${search}`, EVERY_MS);
   return (
     <Panel title="Failed lately" note={<a href={address("requests", null, { state: "failed", ...of })}>All requests</a>}>

@@ -24,10 +24,12 @@ export function OverviewView({ live, now }: ViewProps) {
       <VerdictLine overview={overview} />
       <Tiles overview={overview} />
       <div class="columns">
-        <Circuits rows={overview.circuits} />
+        <div class="stack">
+          <Circuits rows={overview.circuits} />
+          <Installs rows={overview.installs} />
+          <Grants rows={overview.oauth} now={now} />
+        </div>
         <Failures now={now} />
-        <Installs rows={overview.installs} />
-        <Grants rows={overview.oauth} now={now} />
       </div>
       <HistoryPlots />
       <div class="columns">

@@ -15,7 +15,7 @@ import { sentence } from "../words/verdict.ts";
 import { steer, type ViewProps } from "./view.ts";
 
 const EVERY_MS = 3_000;
-const MOST = "100";
+const MOST = "60";
 
 export const requestColumns = (now: number): readonly Column<RequestRow>[] => [
   {

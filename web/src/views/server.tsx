@@ -1,7 +1,7 @@
 // One server: whether it is started, how it failed last, and who uses it.
 
 import { Empty, Facts, Panel } from "../parts/panel.tsx";
-import { Marked } from "../parts/glyph.tsx";
+import { Glyph } from "../parts/glyph.tsx";
 import { Table } from "../parts/table.tsx";
 import { TenantLink, When, Words, WorkerLink } from "../parts/text.tsx";
 import { line } from "../words/escape.ts";
@@ -34,10 +34,20 @@ export function ServerView({ name, live, now }: ViewProps & { name: string }) {
   return (
     <>
       {head}
+      {(row.circuit !== "closed" || row.retry_in_seconds !== null) && (
+        <div class={`verdict is-${row.circuit === "open" ? "bad" : "warn"}`}>
+          <Glyph of={row.circuit === "open" ? "bad" : "warn"} />
+          <div>
+            <p class="headline" role="status">
+              {row.circuit === "closed" ? "Some of its starts failed, and are tried again after a pause." : circuit.about}
+            </p>
+            {row.retry_in_seconds !== null && <p>Tried again in {duration(Math.ceil(row.retry_in_seconds))}.</p>}
+          </div>
+        </div>
+      )}
       <Facts
         of={[
-          ["Starts", <Marked of={circuit.sign}><span>{circuit.about}{row.retry_in_seconds !== null && ` Tried again in ${duration(Math.ceil(row.retry_in_seconds))}.`}</span></Marked>],
-          ["Since the start", `${count(row.starts.ok)} succeeded, ${count(row.starts.failed)} failed`],
+          ["Starts", `${count(row.starts.ok)} succeeded, ${count(row.starts.failed)} failed`],
           ["Workers", count(row.workers)],
           ["In flight", count(row.in_flight)],
           ["Queued", count(row.queued)],

@@ -4,7 +4,7 @@ import type { ServerUse, TenantUse, WorkerUse } from "../api/types.ts";
 import { Marked, type Sign } from "../parts/glyph.tsx";
 import type { Column } from "../parts/table.tsx";
 import { ServerLink, TenantLink, WorkerLink } from "../parts/text.tsx";
-import { bytes, count, duration, short } from "../words/format.ts";
+import { bytes, count, duration, level, short } from "../words/format.ts";
 import { STATE_WORDS } from "../words/states.ts";
 
 type Use = Omit<TenantUse, "max_workers">;
@@ -13,15 +13,15 @@ type Use = Omit<TenantUse, "max_workers">;
 const used: readonly Column<Use>[] = [
   { key: "in_flight", title: "In flight", isNumber: true, isWide: true, sort: "in_flight", cell: (row) => zero(row.in_flight), about: "Requests that workers have not answered yet" },
   { key: "queued", title: "Queued", isNumber: true, isWide: true, sort: "queued", cell: (row) => zero(row.queued), about: "Requests that wait for a worker" },
-  { key: "calls", title: "Calls/min", isNumber: true, sort: "calls", cell: (row) => zero(row.calls_per_minute) },
+  { key: "calls", title: "Calls/min", isNumber: true, sort: "calls", cell: (row) => rate(row.calls_per_minute, 1) },
   { key: "errors", title: "Errors/min", isNumber: true, isWide: true, sort: "errors", cell: (row) => errors(row.errors_per_minute) },
-  { key: "cpu", title: "CPU", isNumber: true, sort: "cpu", cell: (row) => zero(row.cpu_cores), about: "Processors in use" },
+  { key: "cpu", title: "CPU", isNumber: true, sort: "cpu", cell: (row) => rate(row.cpu_cores, 2), about: "Processors in use" },
   {
     key: "memory",
     title: "Memory",
     isNumber: true,
     sort: "memory",
-    cell: (row) => bytes(row.memory_awake_bytes + row.memory_asleep_bytes),
+    cell: (row) => size(row.memory_awake_bytes + row.memory_asleep_bytes),
     about: "What its workers hold, the hibernated ones included",
   },
 ];
@@ -85,7 +85,7 @@ export const workerColumns: readonly Column<WorkerUse>[] = [
   { key: "server", title: "Server", cell: (row) => <ServerLink name={row.server} /> },
   { key: "in_flight", title: "In flight", isNumber: true, isWide: true, sort: "in_flight", cell: (row) => zero(row.in_flight) },
   { key: "requests", title: "Requests", isNumber: true, isWide: true, sort: "calls", cell: (row) => zero(row.requests), about: "That it was given in its life" },
-  { key: "cpu", title: "CPU", isNumber: true, isWide: true, sort: "cpu", cell: (row) => zero(row.cpu_cores), about: "Processors in use" },
+  { key: "cpu", title: "CPU", isNumber: true, isWide: true, sort: "cpu", cell: (row) => rate(row.cpu_cores, 2), about: "Processors in use" },
   { key: "memory", title: "Memory", isNumber: true, sort: "memory", cell: (row) => bytes(row.memory_bytes) },
   { key: "age", title: "Age", isNumber: true, isWide: true, cell: (row) => duration(Math.round(row.age_seconds)) },
 ];
@@ -95,6 +95,16 @@ function zero(n: number) {
   return n === 0 ? <span class="faint">0</span> : short(n);
 }
 
+function size(n: number) {
+  return n === 0 ? <span class="faint">0</span> : bytes(n);
+}
+
+/** What is too little to be written is not nothing. */
+function rate(n: number, digits: number) {
+  if (n === 0) return <span class="faint">0</span>;
+  return n < 0.5 / 10 ** digits ? `<${(1 / 10 ** digits).toFixed(digits)}` : level(n, digits);
+}
+
 function errors(n: number) {
-  return n === 0 ? <span class="faint">0</span> : <span class="is-bad">{short(n)}</span>;
+  return n === 0 ? <span class="faint">0</span> : <span class="is-bad">{level(n, 1)}</span>;
 }

@@ -1,10 +1,11 @@
 // One worker's life: what it does, what it was started with, what it writes.
 
 import type { ComponentChildren } from "preact";
+import { get } from "../api/client.ts";
 import type { EndedRow, RequestRow, StartPlan, WorkerRow } from "../api/types.ts";
 import { Actions, type Action } from "../parts/confirm.tsx";
 import { Glyph } from "../parts/glyph.tsx";
-import { usePolled } from "../parts/live.ts";
+import { useAsked, usePolled } from "../parts/live.ts";
 import { Empty, Facts, Panel } from "../parts/panel.tsx";
 import { Table } from "../parts/table.tsx";
 import { ServerLink, TenantLink, Words } from "../parts/text.tsx";
@@ -24,18 +25,17 @@ const REQUESTS_SHOWN = 20;
 
 export function WorkerView({ id, now }: ViewProps & { id: string }) {
   const path = `api/v1/workers/${encodeURIComponent(id)}`;
-  const live = usePolled<WorkerRow>(path, EVERY_MS);
-  const isGone = live.error?.status === 404;
-  // The list has no more than one; the question is asked only of a worker that does not run.
-  const ended = usePolled<EndedRow[]>(isGone ? `api/v1/ended?worker=${encodeURIComponent(id)}` : null, 60_000);
-  const past = ended.value?.find((row) => row.id === id);
-  const row = isGone ? past : (live.value ?? undefined);
+  const { value, error, again } = useAsked(path, EVERY_MS, (signal) => lookUp(id, path, signal));
+  const living = value?.living ?? null;
+  const past = value?.past ?? null;
+  const row = living ?? past;
+  const isGone = living === null;
   const tenant = row?.tenant ?? null;
   return (
     <>
       <header class="view-head">
         <p class="crumb">
-          <a href={address("workers", null, isGone ? { which: "ended" } : {})}>Workers</a>
+          <a href={address("workers", null, past !== null ? { which: "ended" } : {})}>Workers</a>
         </p>
         <h1>{line(id)}</h1>
         {row && (
@@ -43,12 +43,11 @@ export function WorkerView({ id, now }: ViewProps & { id: string }) {
             <ServerLink name={row.server} /> of <TenantLink name={tenant} />
           </p>
         )}
-        {live.value && !isGone && <Actions of={actions(live.value, path)} onDone={live.again} />}
+        {living && <Actions of={actions(living, path)} onDone={again} />}
       </header>
-      {live.error && !isGone && <Empty>{sentence(live.error.message)}</Empty>}
-      {isGone && ended.value !== null && past === undefined && <Empty>{sentence(live.error?.message ?? "")}</Empty>}
-      {live.value && !isGone && <Living row={live.value} />}
-      {past && isGone && <Past row={past} now={now} />}
+      {error && <Empty>{sentence(error.message)}</Empty>}
+      {living && <Living row={living} />}
+      {past && <Past row={past} now={now} />}
       {row && (
         <>
           {/* Its last words matter most of one that has failed. */}
@@ -58,6 +57,14 @@ export function WorkerView({ id, now }: ViewProps & { id: string }) {
       )}
     </>
   );
+}
+
+/** The worker as it lives, or as it is remembered. */
+async function lookUp(id: string, path: string, signal: AbortSignal): Promise<{ living: WorkerRow | null; past: EndedRow | null }> {
+  // The list has one at most. It is asked first: a worker that has ended is no error.
+  const ended = await get<EndedRow[]>(`api/v1/ended?worker=${encodeURIComponent(id)}`, signal);
+  const past = ended.find((row) => row.id === id) ?? null;
+  return past === null ? { living: await get<WorkerRow>(path, signal), past } : { living: null, past };
 }
 
 function actions(row: WorkerRow, path: string): Action[] {

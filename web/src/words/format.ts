@@ -17,6 +17,12 @@ export function short(n: number | null | undefined): string {
   return three(n);
 }
 
+/** A rate or a share of processors, with as many digits after the point wherever it stands: `0.42`, `7.5`, `131`. */
+export function level(n: number | null | undefined, digits: number): string {
+  if (n == null || !Number.isFinite(n)) return NONE;
+  return n > 0 && n < 99.95 ? n.toFixed(digits) : short(n);
+}
+
 /** At most three digits, and no zeros at the end of a fraction. */
 function three(n: number): string {
   const size = Math.abs(n);
@@ -40,7 +46,7 @@ export function bytes(n: number | null | undefined): string {
 export function duration(seconds: number | null | undefined): string {
   if (seconds == null || !Number.isFinite(seconds)) return NONE;
   if (seconds < 0) return `−${duration(-seconds)}`;
-  if (seconds < 0.0995) return `${three(seconds * 1e3)} ms`;
+  if (seconds < 0.9995) return `${three(seconds * 1e3)} ms`;
   if (seconds < 59.95) return `${Number(seconds.toFixed(seconds < 9.95 ? 1 : 0))} s`;
   const whole = Math.round(seconds);
   const units = [[86_400, "d"], [3_600, "h"], [60, "min"], [1, "s"]] as const;

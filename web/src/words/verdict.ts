@@ -65,8 +65,16 @@ function served({ status }: Overview): string {
 /** Text of the supervisor as a sentence: its errors begin in lower case and end without a full stop. */
 export function sentence(text: string): string {
   const one = line(text).trim();
-  const begun = one.charAt(0).toUpperCase() + one.slice(1);
+  // A name (`w8`, `pool.toml`, `mcp-server-fetch`) is written as it is.
+  const begun = /^[a-z]+(?=[ ,:]|$)/.test(one) ? one.charAt(0).toUpperCase() + one.slice(1) : one;
   return /[.!?…]$/.test(begun) ? begun : `${begun}.`;
+}
+
+/** What a message says beside the word that stands before it: `ready after 1.1s` behind `Ready` is `after 1.1s`. */
+export function withoutName(name: string, message: string): string {
+  if (!message.toLowerCase().startsWith(name.toLowerCase())) return message;
+  const rest = message.slice(name.length);
+  return /^[a-z0-9]/i.test(rest) ? message : rest.replace(/^[:,]? */, "");
 }
 
 /** Which limit binds now, in words. */
