@@ -63,6 +63,8 @@ test("words", () => {
   assert.equal(ago(1_000, 1_500), "just now");
   assert.equal(ago(1_000, 6_500), "5 s ago");
   assert.equal(ago(9_000, 1_000), "just now");
+  assert.equal(ago(0, 92_000), "1 min ago");
+  assert.equal(ago(0, 7_300_000), "2 h ago");
   const at = new Date(2026, 10, 29, 14, 2, 7).getTime();
   assert.equal(clock(at, at + 1_000), "14:02:07");
   assert.equal(clock(at, at + 86_400_000), "29 Nov 14:02");

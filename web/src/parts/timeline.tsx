@@ -33,10 +33,10 @@ const THEN: Record<string, string> = {
   stopping: "stopping",
 };
 
-export function Timeline({ steps, leftOut }: { steps: readonly TimelineStep[]; leftOut: number }) {
+export function Timeline({ steps, leftOut, now }: { steps: readonly TimelineStep[]; leftOut: number; now: number }) {
   const first = steps[0]?.at_ms ?? 0;
   const last = steps[steps.length - 1];
-  const end = last?.state === "ended" ? last.at_ms : Date.now();
+  const end = last?.state === "ended" ? last.at_ms : now;
   const parts: Part[] = steps.flatMap((step, i) => {
     const kind = THEN[step.state];
     const until = Math.max(step.at_ms, steps[i + 1]?.at_ms ?? end);
@@ -57,7 +57,7 @@ export function Timeline({ steps, leftOut }: { steps: readonly TimelineStep[]; l
             <li key={`${step.at_ms} ${i}`}>
               <Glyph of={sign} />
               <span class="event-when" title={before ? `${duration((step.at_ms - before.at_ms) / 1e3)} after the step before` : undefined}>
-                {clock(step.at_ms, Date.now())}
+                {clock(step.at_ms, now)}
               </span>
               <span>
                 <b>{name}</b> <Words text={withoutName(name, step.message)} />

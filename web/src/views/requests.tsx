@@ -23,15 +23,27 @@ export const requestColumns = (now: number): readonly Column<RequestRow>[] => [
     title: "Came",
     cell: (row) => <When ms={Date.parse(row.began)} now={now} />,
   },
-  { key: "outcome", title: "Outcome", cell: (row) => <OutcomeMark row={row} /> },
+  { key: "outcome", title: "Outcome", cell: (row) => <Outcome row={row} /> },
   { key: "tenant", title: "Tenant", isWide: true, cell: (row) => <TenantLink name={row.tenant} /> },
-  { key: "server", title: "Server", cell: (row) => <ServerLink name={row.server} /> },
+  { key: "server", title: "Server", isWide: true, cell: (row) => <ServerLink name={row.server} /> },
   { key: "method", title: "Method", isWide: true, cell: (row) => <code>{line(row.method ?? "–")}</code> },
   { key: "worker", title: "Worker", cell: (row) => <WorkerLink id={row.worker} /> },
   { key: "phases", title: "Before, waited, at the worker, after", isWide: true, cell: (row) => <Phases row={row} /> },
   { key: "total", title: "Time", isNumber: true, cell: (row) => millis(row.total_ms) },
   { key: "id", title: "Id", isWide: true, cell: (row) => <code>{line(row.id)}</code> },
 ];
+
+/** With whose it is, where there is no room for a column of that. */
+function Outcome({ row }: { row: RequestRow }) {
+  return (
+    <>
+      <OutcomeMark row={row} />
+      <div class="second">
+        <TenantLink name={row.tenant} /> at <ServerLink name={row.server} />
+      </div>
+    </>
+  );
+}
 
 const STATES = [
   ["", "All"],

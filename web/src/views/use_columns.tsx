@@ -81,8 +81,19 @@ export const workerColumns: readonly Column<WorkerUse>[] = [
       </span>
     ),
   },
-  { key: "tenant", title: "Tenant", cell: (row) => <TenantLink name={row.tenant} /> },
-  { key: "server", title: "Server", cell: (row) => <ServerLink name={row.server} /> },
+  {
+    key: "tenant",
+    title: "Tenant",
+    cell: (row) => (
+      <>
+        <TenantLink name={row.tenant} />
+        <div class="second">
+          at <ServerLink name={row.server} />
+        </div>
+      </>
+    ),
+  },
+  { key: "server", title: "Server", isWide: true, cell: (row) => <ServerLink name={row.server} /> },
   { key: "in_flight", title: "In flight", isNumber: true, isWide: true, sort: "in_flight", cell: (row) => zero(row.in_flight) },
   { key: "requests", title: "Requests", isNumber: true, isWide: true, sort: "calls", cell: (row) => zero(row.requests), about: "That it was given in its life" },
   { key: "cpu", title: "CPU", isNumber: true, isWide: true, sort: "cpu", cell: (row) => rate(row.cpu_cores, 2), about: "Processors in use" },

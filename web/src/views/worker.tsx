@@ -46,7 +46,7 @@ export function WorkerView({ id, now }: ViewProps & { id: string }) {
         {living && <Actions of={actions(living, path)} onDone={again} />}
       </header>
       {error && <Empty>{sentence(error.message)}</Empty>}
-      {living && <Living row={living} />}
+      {living && <Living row={living} now={now} />}
       {past && <Past row={past} now={now} />}
       {row && (
         <>
@@ -106,7 +106,7 @@ function StateLine({ sign, children }: { sign: WorkerRow["state"] | "bad" | "off
   );
 }
 
-function Living({ row }: { row: WorkerRow }) {
+function Living({ row, now }: { row: WorkerRow; now: number }) {
   return (
     <>
       <StateLine sign={row.state}>
@@ -130,7 +130,7 @@ function Living({ row }: { row: WorkerRow }) {
         ]}
       />
       <div class="columns">
-        <Life {...row} />
+        <Life {...row} now={now} />
         {row.start && <Start plan={row.start} poolKey={row.key} />}
       </div>
     </>
@@ -156,16 +156,16 @@ function Past({ row, now }: { row: EndedRow; now: number }) {
           ["Lines on stderr", count(row.stderr_lines)],
         ]}
       />
-      <Life {...row} />
+      <Life {...row} now={now} />
     </>
   );
 }
 
-function Life({ timeline = [], timeline_left_out = 0 }: Pick<WorkerRow, "timeline" | "timeline_left_out">) {
+function Life({ timeline = [], timeline_left_out = 0, now }: Pick<WorkerRow, "timeline" | "timeline_left_out"> & { now: number }) {
   if (timeline.length === 0) return null;
   return (
     <Panel title="Its life">
-      <Timeline steps={timeline} leftOut={timeline_left_out} />
+      <Timeline steps={timeline} leftOut={timeline_left_out} now={now} />
     </Panel>
   );
 }

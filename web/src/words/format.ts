@@ -76,10 +76,12 @@ export function plural(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${Math.round(n) === 1 ? one : many}`;
 }
 
-/** How long ago, from milliseconds since 1970: `5 s ago`. */
+/** How long ago, from milliseconds since 1970, by one unit: `5 s ago`, `12 min ago`. */
 export function ago(ms: number, now: number): string {
   const seconds = Math.max(0, Math.floor((now - ms) / 1e3));
-  return seconds < 1 ? "just now" : `${duration(seconds)} ago`;
+  if (seconds < 1) return "just now";
+  const size = seconds < 60 ? 1 : seconds < 3_600 ? 60 : seconds < 86_400 ? 3_600 : 86_400;
+  return `${duration(seconds - (seconds % size))} ago`;
 }
 
 /** The clock's time, with the day where that is not today: `14:02:07`, `29 Nov 14:02`. */
