@@ -45,7 +45,7 @@ export async function request(path: string, init: RequestInit = {}): Promise<Res
   if (token !== null) headers.set("authorization", `Bearer ${token}`);
   let response: Response;
   try {
-    response = await fetch(path, { ...init, headers, cache: "no-store", credentials: "omit", redirect: "error" });
+    response = await fetch(path, { ...init, headers, cache: "no-store", credentials: "same-origin", redirect: "error" });
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
     throw new ApiError(0, "unreachable", "stdiopool does not answer");

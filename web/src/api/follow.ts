@@ -7,6 +7,8 @@ import { EventReader, type ServerEvent } from "./sse.ts";
 const SILENT_MS = 40_000;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
+/** A stream that lived for so long was none that fails: the next pause is the first again. */
+const LIVED_MS = 10_000;
 
 export type StreamState =
   | { kind: "connecting" }
@@ -22,7 +24,7 @@ export interface Following {
   onEvent: (event: ServerEvent) => void;
   onState: (state: StreamState) => void;
   /** Whether a stream that the server has ended properly is opened again. */
-  again: boolean;
+  again: () => boolean;
 }
 
 /** How long to wait before attempt `n` (from 0): twice as long each time, and by up to a quarter less, so that tabs spread. */
@@ -40,20 +42,21 @@ export function follow({ path, onEvent, onState, again }: Following): () => void
   async function run(): Promise<void> {
     for (let failures = 0; !stop.signal.aborted; ) {
       onState({ kind: "connecting" });
+      const began = Date.now();
+      let why = "the connection has ended";
       try {
-        await read(path(), () => (failures = 0));
+        await read(path());
         if (stop.signal.aborted) return;
-        if (!again) return onState({ kind: "over", why: "" });
+        if (!again()) return onState({ kind: "over", why: "" });
       } catch (error) {
         if (stop.signal.aborted) return;
         const status = error instanceof ApiError ? error.status : 0;
-        const why = error instanceof Error ? error.message : `${error}`;
+        why = error instanceof Error ? error.message : `${error}`;
         // Neither a wrong token nor a worker that is gone mends by itself.
         if (status === 401 || status === 404) return onState({ kind: "over", why });
-        await wait(why, failures++);
-        continue;
       }
-      await wait("the connection has ended", failures++);
+      if (Date.now() - began > LIVED_MS) failures = 0;
+      await wait(why, failures++);
     }
   }
 
@@ -66,7 +69,7 @@ export function follow({ path, onEvent, onState, again }: Following): () => void
     });
   }
 
-  async function read(from: string, onFirst: () => void): Promise<void> {
+  async function read(from: string): Promise<void> {
     const attempt = new AbortController();
     const end = () => attempt.abort();
     stop.signal.addEventListener("abort", end, { once: true });
@@ -81,7 +84,6 @@ export function follow({ path, onEvent, onState, again }: Following): () => void
       const response = await request(from, { signal: attempt.signal, headers: { accept: "text/event-stream" } });
       if (!response.body) throw new Error("the stream has no body");
       onState({ kind: "live" });
-      onFirst();
       const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
       const events = new EventReader();
       for (;;) {

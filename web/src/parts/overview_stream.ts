@@ -28,7 +28,7 @@ export function useOverview(wanted: Record<string, string>, version: number): Li
         stop?.();
         stop = null;
       } else if (stop === null) {
-        stop = follow({ path: () => `api/v1/overview?${search}`, again: true, onState: setState, onEvent: taken });
+        stop = follow({ path: () => `api/v1/overview?${search}`, again: () => true, onState: setState, onEvent: taken });
       }
     };
     const taken = ({ type, data }: { type: string; data: string }) => {

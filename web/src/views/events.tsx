@@ -69,7 +69,7 @@ function useEvents(): { events: readonly PoolEvent[]; missed: number; state: Str
       setDrawn({ events: [...kept.current], missed });
     };
     const stop = follow({
-      again: true,
+      again: () => true,
       onState: setState,
       // After a break only what is new is asked for.
       path: () => {

@@ -28,7 +28,7 @@ export function ListView<Row>({ route, live, title, noun, about, rows, columns, 
     <>
       <header class="view-head">
         <h1>{title}</h1>
-        <p class="note" role="status">
+        <p class="note" role={search === "" ? undefined : "status"}>
           {rows && shownOf(rows.rows.length, rows.total, noun)}
           {rows && search !== "" && " that match"}
         </p>

@@ -12,7 +12,7 @@ const KEPT = 500;
 const DRAWN_EVERY_MS = 250;
 
 export function Stderr({ id, isGone }: { id: string; isGone: boolean }) {
-  const { lines, cut, state } = useLines(id);
+  const { lines, cut, state } = useLines(id, isGone);
   const [isFollowing, setFollowing] = useState(true);
   const frame = useRef<HTMLPreElement>(null);
   useLayoutEffect(() => {
@@ -49,9 +49,11 @@ interface Line {
   text: string;
 }
 
-function useLines(id: string): { lines: readonly Line[]; cut: number; state: StreamState } {
+function useLines(id: string, isGone: boolean): { lines: readonly Line[]; cut: number; state: StreamState } {
   const [drawn, setDrawn] = useState({ lines: [] as readonly Line[], cut: 0 });
   const [state, setState] = useState<StreamState>({ kind: "connecting" });
+  const gone = useRef(isGone);
+  gone.current = isGone;
   useEffect(() => {
     let lines: Line[] = [];
     let n = 0;
@@ -67,7 +69,8 @@ function useLines(id: string): { lines: readonly Line[]; cut: number; state: Str
       timer ??= setTimeout(draw, DRAWN_EVERY_MS);
     };
     const stop = follow({
-      again: false,
+      // That of a worker that is gone has ended with it; any other was closed for one that was opened later.
+      again: () => !gone.current,
       path: () => {
         // The last lines are told anew: those from before would stand there twice.
         lines = [];
