@@ -1,6 +1,8 @@
 // A pool that does not exist, of any size, as the admin API tells of it: for development, and for the browser test with 2,000 workers
 // and 10,000 tenants. The same seed makes the same pool.
 
+/** Made once: 10,000 names are sorted for each answer. */
+const NAMES = new Intl.Collator("en", { numeric: true });
 const MIB = 1024 * 1024;
 const STATES = ["busy", "busy", "idle", "idle", "idle", "hibernated", "hibernated", "hibernated", "hibernated", "spare", "starting", "draining", "stopping"];
 const WORDS = ["acme", "globex", "initech", "umbrella", "hooli", "vandelay", "sterling", "wayne", "tyrell", "aperture", "soylent", "wonka"];
@@ -39,12 +41,12 @@ export class Pool {
     return {
       id: `w${400 + i}`,
       server: this.servers[Math.floor(random() ** 1.7 * this.servers.length)],
-      tenant: this.tenants[skew],
+      tenant: state === "spare" ? "" : this.tenants[skew],
       state,
       in_flight: state === "busy" ? 1 + Math.floor(random() * 3) : 0,
       cpu_cores: state === "busy" ? random() * 0.5 : 0,
       memory_bytes: state === "starting" ? null : Math.round((state === "hibernated" ? 4 + random() * 8 : 30 + random() * 120) * MIB),
-      requests: Math.floor(random() ** 2 * 900),
+      requests: state === "spare" ? 0 : Math.floor(random() ** 2 * 900),
       age_seconds: random() * 40_000,
       idle_seconds: state === "busy" ? null : random() * 500,
       pinned: false,
@@ -133,7 +135,7 @@ export class Pool {
       const found = rows.filter((row) => words.every((word) => texts(row).some((text) => text.toLowerCase().includes(word))));
       const key = keys[sort] ?? keys.cpu;
       const text = (row) => row.name ?? row.id;
-      found.sort((a, b) => (sort === "name" ? 0 : key(b) - key(a)) || text(a).localeCompare(text(b), "en", { numeric: true }));
+      found.sort((a, b) => (sort === "name" ? 0 : key(b) - key(a)) || NAMES.compare(text(a), text(b)));
       const kept = [];
       let size = 0;
       for (const row of found.slice(0, limit)) {
@@ -191,7 +193,7 @@ export class Pool {
         circuits: [],
       },
       memory: { charged_bytes: awake + asleep + 84 * MIB, awake_bytes: awake, asleep_bytes: asleep, saved_bytes: asleep * 8, max_bytes: this.maxWorkers * 80 * MIB },
-      binding: this.isCalm ? null : { limit: "max_workers_per_tenant", key: "pool.max_workers_per_tenant", since_seconds: 3.2, tenant: "acme", server: "search", message: wait.message },
+      binding: this.isCalm ? null : { shows: "waits", limit: "max_workers_per_tenant", key: "pool.max_workers_per_tenant", since_seconds: 3.2, tenant: "acme", server: "search", message: wait.message },
       rates: { over_seconds: 60, calls_per_minute: 812, errors_per_minute: about(7), cpu_cores: this.workers.reduce((sum, worker) => sum + worker.cpu_cores, 0) },
       tenants: ranked(tenants, (row) => [row.name], useKeys),
       servers: ranked(servers, (row) => [row.name], useKeys),

@@ -37,6 +37,8 @@ export interface Status {
 }
 
 export interface Binding {
+  /** How it shows: the supervisor drains; a request waits; idle workers were stopped for it; the next start evicts or waits. */
+  shows: "draining" | "waits" | "evicts" | "reached";
   limit: string;
   /** The key of pool.toml to raise. */
   key: string | null;

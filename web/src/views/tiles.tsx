@@ -83,12 +83,8 @@ function Queue({ overview }: { overview: Overview }) {
       )}
       <p class={binding ? "aside binding" : "aside"}>
         <b>{title}.</b>
-        {(binding === null || queue_depth > 0) && (
-          <>
-            {" "}
-            <Words text={text} />
-          </>
-        )}
+        {" "}
+        <Words text={text} />
       </p>
     </Tile>
   );

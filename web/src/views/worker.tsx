@@ -40,7 +40,15 @@ export function WorkerView({ id, now }: ViewProps & { id: string }) {
         <h1>{line(id)}</h1>
         {row && (
           <p class="note">
-            <ServerLink name={row.server} /> of <TenantLink name={tenant} />
+            <ServerLink name={row.server} />
+            {tenant ? (
+              <>
+                {" "}
+                of <TenantLink name={tenant} />
+              </>
+            ) : (
+              ", no tenant's yet"
+            )}
           </p>
         )}
         {living && <Actions of={actions(living, path)} onDone={again} />}

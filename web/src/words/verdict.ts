@@ -47,7 +47,10 @@ export function verdict(now: Overview): Verdict {
     const were = Math.round(rejections.lately) === 1 ? "was" : "were";
     say("warn", `${plural(rejections.lately, "request")} ${were} refused in the last ${span}${why}.`);
   }
-  if (binding && status.queue_depth === 0) say("warn", sentence(binding.message));
+  // A pool that is full is one that is used well, as long as nobody has to make room.
+  if (binding?.shows === "evicts" || binding?.shows === "reached") {
+    say(binding.shows === "evicts" ? "warn" : "good", sentence(binding.message));
+  }
 
   const order = { bad: 0, warn: 1, good: 2 };
   said.sort((a, b) => order[a.sign] - order[b.sign]);
@@ -81,11 +84,12 @@ export function withoutName(name: string, message: string): string {
 export function bindingWords(now: Overview): { title: string; text: string } {
   const { binding, status } = now;
   if (!binding) return { title: "No limit binds", text: "Nothing waits for a place, and nothing was evicted within the last minute." };
+  const full = binding.shows === "evicts" ? ", and idle workers make room" : "";
   const titles: Record<string, string> = {
-    max_workers: `All ${count(status.limits.max_workers)} places for workers are taken`,
+    max_workers: `All ${count(status.limits.max_workers)} places for workers are taken${full}`,
     max_workers_per_tenant: "A tenant has as many workers as it may",
     max_workers_per_server: "A server has as many workers as it may",
-    max_memory: "The memory of all workers is used up",
+    max_memory: `The memory of all workers is used up${full}`,
     max_starting: `${plural(status.limits.max_starting, "worker")} may start at once, and as many do`,
     max_in_flight: "All workers that may serve it are busy",
     start: "A worker is being started",

@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { chromium } from "playwright-core";
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 function program() {
   const folders = (process.env.PATH ?? "").split(delimiter);

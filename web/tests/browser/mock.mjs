@@ -23,7 +23,7 @@ const serving = async (options, act) => {
   }
 };
 async function until(condition) {
-  const deadline = Date.now() + 30_000;
+  const deadline = Date.now() + 60_000;
   while (!condition()) {
     assert.ok(Date.now() < deadline, `never came true: ${condition}`);
     await new Promise((done) => setTimeout(done, 20));
