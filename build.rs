@@ -1,4 +1,5 @@
-//! Builds the addon of primed node processes, `settle.c`, for the platform that the program is built for.
+//! Builds the addon of primed node processes, `settle.c`, for the platform that the program is built for, and has the program built again
+//! when the dashboard was.
 
 use std::path::PathBuf;
 
@@ -6,6 +7,8 @@ const SOURCE: &str = "src/worker/guardian/primed/settle.c";
 
 fn main() {
     println!("cargo::rerun-if-changed={SOURCE}");
+    // Files that are new in it are built in too.
+    println!("cargo::rerun-if-changed=web/dist");
     if let Err(why) = build() {
         println!(
             "cargo::error={SOURCE} cannot be built: {why} (a C compiler and the headers of libc are needed: apt-get install gcc libc6-dev, or set CC)"

@@ -1,5 +1,7 @@
 //! Errors of the endpoints.
 
+use std::fmt;
+
 use axum::extract::rejection::QueryRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -50,6 +52,12 @@ impl ApiError {
             ),
         };
         Self::new(ApiReason::NotFound, error)
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)
     }
 }
 

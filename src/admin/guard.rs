@@ -14,9 +14,13 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::error::ApiError;
+use super::site;
 use super::unread::BorrowedBody;
 use crate::front::take_unread;
 use crate::protocol::{ApiReason, host_name, is_loopback_name};
+
+/// Whose page a browser says that a request is of.
+const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
 /// The rules of one listener.
 #[derive(Debug)]
@@ -40,11 +44,15 @@ impl Guard {
             check_host(uri, headers)?;
         }
         let acts = !matches!(*method, Method::GET | Method::HEAD);
-        if acts && headers.contains_key(ORIGIN) {
+        if acts && !is_of_own_page(uri, headers) {
             return Err(ApiError::new(
                 ApiReason::Forbidden,
-                "actions from web pages are refused; leave the `Origin` header out",
+                "actions from other web pages than the dashboard are refused; leave the `Origin` header out",
             ));
+        }
+        // The page asks for the token, and has nothing of what it shows.
+        if site::serves(method, uri, headers) {
+            return Ok(());
         }
         self.check_token(headers)
     }
@@ -66,13 +74,37 @@ impl Guard {
     }
 }
 
-/// A page whose name was made to resolve to 127.0.0.1 still sends its own name as `Host`.
-fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
-    let host = uri
-        .authority()
+/// Whether an action comes from no web page, or from the one that is served here: browsers say which.
+fn is_of_own_page(uri: &Uri, headers: &HeaderMap) -> bool {
+    let of_site = headers.get(SEC_FETCH_SITE);
+    if of_site.is_some_and(|site| site != "same-origin" && site != "none") {
+        return false;
+    }
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let origin = match (origins.next(), origins.next()) {
+        (None, _) => return true,
+        (Some(origin), None) => origin.to_str().unwrap_or_default(),
+        (Some(_), Some(_)) => return false,
+    };
+    let authority = ["http://", "https://"].iter();
+    let mut authority = authority.filter_map(|scheme| origin.strip_prefix(scheme));
+    let host = host_of(uri, headers);
+    !host.is_empty()
+        && authority
+            .next()
+            .is_some_and(|it| it.eq_ignore_ascii_case(host))
+}
+
+fn host_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> &'a str {
+    uri.authority()
         .map(|authority| authority.as_str())
         .or_else(|| headers.get(HOST)?.to_str().ok())
-        .unwrap_or_default();
+        .unwrap_or_default()
+}
+
+/// A page whose name was made to resolve to 127.0.0.1 still sends its own name as `Host`.
+fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let host = host_of(uri, headers);
     if is_loopback_name(host_name(host)) {
         return Ok(());
     }
@@ -119,7 +151,8 @@ pub(super) async fn admit(
     if unauthorized {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let no_store = HeaderValue::from_static("no-store");
+    headers.entry(CACHE_CONTROL).or_insert(no_store);
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

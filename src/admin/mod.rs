@@ -23,16 +23,23 @@ mod account_routes;
 mod accounts;
 mod error;
 mod guard;
+mod index;
 mod json;
 mod log_filter;
+pub mod minutes;
 mod model;
+pub mod overview;
+mod overview_routes;
+mod rendered;
 mod requests;
 mod router;
+mod site;
 mod state;
 mod stream;
 mod supervisor;
 #[cfg(test)]
 pub(crate) mod tests;
+mod timeline;
 mod unread;
 mod usage;
 mod worker_ids;
@@ -51,5 +58,8 @@ pub use model::{
 };
 pub use requests::{RequestFilter, RequestRow, RequestState};
 pub use router::{AdminError, Options, router};
-pub use supervisor::{EventFollow, LogFollow, NotReloaded, Reload, Supervisor, UsageReading};
+pub use supervisor::{
+    EventFollow, LogFollow, NotHibernated, NotReloaded, Reload, Supervisor, UsageReading,
+};
+pub use timeline::{Timeline, TimelineRow};
 pub use usage::{UsageReport, UsageRow};

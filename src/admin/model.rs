@@ -6,6 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::timeline::Timeline;
 use super::worker_ids::{optional_worker_id, worker_id};
 use crate::ids::{ServerName, TenantId, WorkerId, session_fingerprint};
 use crate::protocol::{ExitClass, ExitReason};
@@ -213,6 +214,9 @@ pub struct WorkerRow {
     /// What the worker was started with; of `GET /api/v1/workers/{id}` alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<StartRow>,
+    /// What the worker went through; of `GET /api/v1/workers/{id}` alone.
+    #[serde(flatten)]
+    pub life: Timeline,
 }
 
 /// What a worker was started with, as its server's config and its tenant's values come to.
@@ -399,6 +403,9 @@ pub struct EndedRow {
     pub age_seconds: f64,
     /// Lines it wrote to stderr; the last of them are kept.
     pub stderr_lines: u64,
+    /// What the worker went through; of `?worker=` alone.
+    #[serde(flatten)]
+    pub life: Timeline,
 }
 
 /// Workers that have ended and are remembered of one tenant.

@@ -22,11 +22,12 @@ use super::json::Json;
 use super::log_filter::{LogFilterRow, NewLogFilter};
 use super::model::{EndedRow, LogLine, WorkerRow};
 use super::requests::{DEFAULT_ROWS, MAX_ROWS, RequestFilter, RequestRow, RequestState};
+use super::site;
 use super::state::Admin;
 use super::stream::{self, OpenStream};
-use super::supervisor::Supervisor;
+use super::supervisor::{NotHibernated, Supervisor};
 use super::usage::{self, UsageReport};
-use super::{account_routes, model};
+use super::{account_routes, model, overview_routes};
 use crate::ids::{InvalidRequestId, TenantId, WorkerId};
 use crate::protocol::ApiReason;
 use crate::store::UsageFilter;
@@ -37,47 +38,6 @@ use crate::telemetry::{FilterError, Metrics, NOTABLE, RECENT};
 const DEFAULT_LOG_LINES: usize = 100;
 /// Longest time for which another filter of the log may hold, in seconds.
 const MAX_LOG_SECONDS: u64 = 366 * 86_400;
-const INDEX: &str = "\
-stdiopool admin
-
-GET  /metrics                           Prometheus text, or OpenMetrics by Accept
-GET  /api/v1/status                     the whole at a glance
-GET  /api/v1/workers                    live workers: ?processes=false leaves their process ids out, which are looked for
-                                        in all of /proc
-GET  /api/v1/workers/{id}               one of them, and what it was started with
-GET  /api/v1/workers/{id}/logs          its stderr: ?lines=100, ?follow=true streams events
-GET  /api/v1/ended                      workers that have ended, and why: ?server=, ?tenant=
-GET  /api/v1/sessions                   open sessions
-GET  /api/v1/servers                    configured servers
-GET  /api/v1/tenants                    tenants
-GET  /api/v1/templates                  what workers of Python packages are forked from
-GET  /api/v1/usage                      what tenants, users and servers have used: ?tenant=, ?user=, ?server=,
-                                        ?since=30d or ms since 1970, ?per=hour, day, month or all
-GET  /api/v1/requests                   single requests of late: ?tenant=, ?server=, ?state=open, failed or slow,
-                                        ?limit=100
-GET  /api/v1/requests/{id}              one of them, by `data.requestId` of an error or the id in the log
-GET  /api/v1/rules                      whether rules about tools match the tools there are
-GET  /api/v1/events                     what happens, as an event stream: ?since=10m or ms since 1970,
-                                        ?follow=false for those that are remembered only
-GET, PUT /api/v1/log-filter             what is logged; `filter`, and `seconds` until the first is back
-POST /api/v1/workers/{id}/stop          stop a worker
-POST /api/v1/workers/{id}/restart       stop a worker when what it has in flight is finished
-POST /api/v1/drain                      finish what is in flight, then end
-POST /api/v1/reload                     read pool.toml again
-
-Tenants beside those of pool.toml, kept in the state store:
-GET  /api/v1/accounts                   all tenants, and where each is defined
-GET, POST, PATCH, DELETE /api/v1/tenants/{tenant}
-GET  /api/v1/tokens, /api/v1/secrets    names and dates: ?tenant=
-GET, POST /api/v1/tenants/{tenant}/tokens
-DELETE    /api/v1/tenants/{tenant}/tokens/{name}
-GET       /api/v1/tenants/{tenant}/secrets
-PUT, DELETE /api/v1/tenants/{tenant}/secrets/{name}
-GET  /api/v1/oauth                      what is authorised upstream: ?tenant=
-GET       /api/v1/tenants/{tenant}/oauth
-POST, DELETE /api/v1/tenants/{tenant}/oauth/{server}   a link to authorise it; revoke
-";
-
 /// The options of the router.
 #[derive(Debug)]
 pub struct Options {
@@ -126,16 +86,19 @@ pub fn router<S: Supervisor>(
         metrics,
         shutdown: options.shutdown,
         streams: Arc::default(),
+        rendered: Arc::default(),
     };
     let router = Router::new()
-        .route("/", get(|| async { INDEX }))
         .route("/metrics", get(scrape::<S>))
         .route("/api/v1/status", get(status::<S>))
+        .route("/api/v1/overview", get(overview_routes::overview::<S>))
+        .route("/api/v1/history", get(overview_routes::history::<S>))
         .route("/api/v1/workers", get(workers::<S>))
         .route("/api/v1/workers/{id}", get(worker::<S>))
         .route("/api/v1/workers/{id}/logs", get(logs::<S>))
         .route("/api/v1/workers/{id}/stop", post(stop::<S>))
         .route("/api/v1/workers/{id}/restart", post(restart::<S>))
+        .route("/api/v1/workers/{id}/hibernate", post(hibernate::<S>))
         .route("/api/v1/rules", get(rules::<S>))
         .route("/api/v1/ended", get(ended::<S>))
         .route("/api/v1/sessions", get(sessions::<S>))
@@ -152,7 +115,7 @@ pub fn router<S: Supervisor>(
         )
         .route("/api/v1/drain", post(drain::<S>))
         .route("/api/v1/reload", post(reload::<S>));
-    let routes = account_routes::routes().into_iter();
+    let routes = account_routes::routes().into_iter().chain(site::routes());
     let router = routes.fold(router, |router, (path, methods)| {
         router.route(path, methods)
     });
@@ -394,6 +357,7 @@ async fn logs<S: Supervisor>(
 struct EndedQuery {
     server: Option<String>,
     tenant: Option<String>,
+    worker: Option<String>,
 }
 
 async fn ended<S: Supervisor>(
@@ -409,8 +373,11 @@ async fn ended<S: Supervisor>(
             .is_none_or(|it| it == row.server.as_str())
             && query.tenant.as_deref().is_none_or(|it| tenant == Some(it))
     };
-    let rows = admin.supervisor.ended().into_iter();
-    Ok(Json(rows.filter(is_meant).collect()))
+    let rows = match query.worker.as_deref().map(worker_id).transpose()? {
+        None => admin.supervisor.ended(),
+        Some(id) => admin.supervisor.ended_worker(id).into_iter().collect(),
+    };
+    Ok(Json(rows.into_iter().filter(is_meant).collect()))
 }
 
 #[derive(Deserialize)]
@@ -462,7 +429,7 @@ fn since_ms(text: &str) -> Result<u64, ApiError> {
 }
 
 impl<S> Admin<S> {
-    fn open_stream(&self) -> OpenStream {
+    pub(super) fn open_stream(&self) -> OpenStream {
         self.streams.open(&self.shutdown)
     }
 }
@@ -500,6 +467,26 @@ async fn restart<S: Supervisor>(
     tracing::info!(worker = %id, "restarting a worker, asked for through the admin API");
     Ok(accepted(format!(
         "restarting {id}: it takes no new requests and ends with those it has; the next request starts another"
+    )))
+}
+
+async fn hibernate<S: Supervisor>(
+    State(admin): State<Admin<S>>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Done>), ApiError> {
+    let id = worker_id(&id)?;
+    match admin.supervisor.hibernate_worker(id) {
+        Ok(()) => {}
+        Err(NotHibernated::NoSuchWorker) => {
+            return Err(ApiError::no_worker(&*admin.supervisor, id));
+        }
+        Err(NotHibernated::Unavailable(why)) => {
+            return Err(ApiError::new(ApiReason::Unavailable, why));
+        }
+    }
+    tracing::info!(worker = %id, "hibernating a worker, asked for through the admin API");
+    Ok(accepted(format!(
+        "hibernating {id}: its memory is paged out until the next request wakes it"
     )))
 }
 

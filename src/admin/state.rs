@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::rendered::Rendered;
 use super::stream::Streams;
 use crate::telemetry::Metrics;
 
@@ -13,6 +14,7 @@ pub(super) struct Admin<S> {
     pub(super) metrics: Arc<Metrics>,
     pub(super) shutdown: CancellationToken,
     pub(super) streams: Arc<Streams>,
+    pub(super) rendered: Arc<Rendered>,
 }
 
 impl<S> Clone for Admin<S> {
@@ -22,6 +24,7 @@ impl<S> Clone for Admin<S> {
             metrics: Arc::clone(&self.metrics),
             shutdown: self.shutdown.clone(),
             streams: Arc::clone(&self.streams),
+            rendered: Arc::clone(&self.rendered),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Endless answers: a broadcast channel as an event stream.
+//! Endless answers: a broadcast channel as an event stream, or one answer again and again.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -9,12 +9,12 @@ use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::escape;
@@ -94,8 +94,31 @@ where
         };
         Some((piece, (next, open)))
     });
-    let stream = past.chain(live).take_until(ended).map(Ok::<_, Infallible>);
+    respond(past.chain(live).take_until(ended))
+}
+
+/// What `next` gives, at once and then `every` so often, until the client goes, or `open` is to end, or `next` gives nothing more. A client
+/// that reads slowly gets fewer.
+pub(super) fn each<F, N>(every: Duration, next: N, open: OpenStream) -> Response
+where
+    N: Fn() -> F + Send + 'static,
+    F: Future<Output = Option<Bytes>> + Send + 'static,
+{
+    let ended = open.ended.child_token().cancelled_owned();
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let stream = stream::unfold((ticks, next, open), |(mut ticks, next, open)| async move {
+        ticks.tick().await;
+        let json = next().await?;
+        let event = sse::encode_event(&json, None, None);
+        Some((event, (ticks, next, open)))
+    });
+    respond(stream.take_until(ended))
+}
+
+fn respond(pieces: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let content_type = HeaderValue::from_static("text/event-stream");
+    let stream = pieces.map(Ok::<_, Infallible>);
     ([(CONTENT_TYPE, content_type)], Body::from_stream(stream)).into_response()
 }
 

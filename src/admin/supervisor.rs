@@ -2,14 +2,17 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
 use super::accounts::{Accounting, Act};
 use super::log_filter::{LogFilterRow, NewLogFilter};
+use super::minutes::History;
 use super::model::{
     EndedRow, Event, PrimedStarts, RuleCheck, ServerRow, SessionRow, Status, TenantRow, WorkerRow,
 };
+use super::overview::Frame;
 use super::requests::{RequestFilter, RequestRow};
 use super::usage::UsageReport;
 use crate::ids::{RequestId, WorkerId};
@@ -26,6 +29,15 @@ pub struct NotReloaded(#[from] Box<dyn std::error::Error + Send + Sync>);
 
 /// A reading of what was used under way; its error is why it could not be read, as the caller of the API is shown it.
 pub type UsageReading = Pin<Box<dyn Future<Output = Result<UsageReport, String>> + Send>>;
+
+/// Why a worker is not hibernated.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum NotHibernated {
+    /// There is no worker of that id.
+    NoSuchWorker,
+    /// The worker cannot be paged out now, and why.
+    Unavailable(String),
+}
 
 /// A worker's log from some line on.
 #[derive(Debug)]
@@ -52,6 +64,11 @@ pub struct EventFollow {
 pub trait Supervisor: Send + Sync + 'static {
     /// The whole at a glance.
     fn status(&self) -> Status;
+    /// The pool as those who look at it are shown it, at most a second old: one for all of them. Takes some milliseconds where there
+    /// are thousands of workers or tenants.
+    fn overview(&self) -> Arc<Frame>;
+    /// The last day in at most so many points.
+    fn history(&self, points: usize) -> History;
     /// Every live worker, by id. `processes`: with the ids of its processes, for which all of `/proc` is read.
     fn workers(&self, processes: bool) -> Vec<WorkerRow>;
     /// Every open session.
@@ -74,6 +91,8 @@ pub trait Supervisor: Send + Sync + 'static {
     fn worker(&self, worker: WorkerId) -> Option<WorkerRow>;
     /// Workers that have ended and are remembered, oldest first.
     fn ended(&self) -> Vec<EndedRow>;
+    /// A worker that has ended, and what it went through; `None` if none of that id is remembered.
+    fn ended_worker(&self, worker: WorkerId) -> Option<EndedRow>;
     /// The last `lines` lines of a worker's stderr that are kept, oldest first, also of one that has
     /// ended and is remembered; `None` when there is no such worker, or nothing is known of it any more.
     fn logs(&self, worker: WorkerId, lines: usize) -> Option<Vec<String>>;
@@ -83,6 +102,11 @@ pub trait Supervisor: Send + Sync + 'static {
     fn stop_worker(&self, worker: WorkerId) -> bool;
     /// Gives a worker no new requests and stops it when those it has are finished; false when there is no such worker.
     fn restart_worker(&self, worker: WorkerId) -> bool;
+    /// Pages a worker out now.
+    ///
+    /// # Errors
+    /// Why that is not done: it serves, or there is none of that id.
+    fn hibernate_worker(&self, worker: WorkerId) -> Result<(), NotHibernated>;
     /// Takes no new work, lets what is in flight finish, then ends the supervisor.
     fn drain(&self);
     /// Reads the config file again and applies it.

@@ -1,7 +1,10 @@
 //! The router over a supervisor that is made up.
 
+mod dashboard;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -27,6 +30,7 @@ pub(crate) struct Fake {
     pub(crate) done: Mutex<Vec<String>>,
     pub(crate) log: broadcast::Sender<String>,
     events: broadcast::Sender<Event>,
+    looks: AtomicUsize,
     reload: Result<String, String>,
 }
 
@@ -36,6 +40,7 @@ impl Default for Fake {
             done: Mutex::default(),
             log: broadcast::channel(2).0,
             events: broadcast::channel(2).0,
+            looks: AtomicUsize::new(0),
             reload: Ok("1 server changed".into()),
         }
     }
@@ -100,6 +105,7 @@ impl Supervisor for Fake {
             memory_bytes: Some(1 << 20),
             stderr_lines: 2,
             start: None,
+            life: Timeline::default(),
         }]
     }
 
@@ -116,7 +122,8 @@ impl Supervisor for Fake {
             is_callers: false,
         };
         let start = Some(start);
-        Some(WorkerRow { start, ..row })
+        let life = timeline();
+        Some(WorkerRow { start, life, ..row })
     }
 
     fn sessions(&self) -> Vec<SessionRow> {
@@ -241,7 +248,34 @@ impl Supervisor for Fake {
             exit: Some("exit 1".into()),
             age_seconds: 3.0,
             stderr_lines: 2,
+            life: Timeline::default(),
         }]
+    }
+
+    fn ended_worker(&self, worker: WorkerId) -> Option<EndedRow> {
+        let row = self.ended().into_iter().find(|row| row.id == worker)?;
+        let life = timeline();
+        Some(EndedRow { life, ..row })
+    }
+
+    fn overview(&self) -> Arc<overview::Frame> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        Arc::new(overview::Frame::default_of(self.status()))
+    }
+
+    fn history(&self, points: usize) -> minutes::History {
+        minutes::Minutes::default().history(1_772_373_750_000, points)
+    }
+
+    fn hibernate_worker(&self, worker: WorkerId) -> Result<(), NotHibernated> {
+        self.done.lock().push(format!("hibernate {worker}"));
+        match worker {
+            WorkerId(7) => Ok(()),
+            WorkerId(5) => Err(NotHibernated::Unavailable(
+                "w5 has 2 requests in flight".into(),
+            )),
+            _ => Err(NotHibernated::NoSuchWorker),
+        }
     }
 
     fn events(&self, since_ms: Option<u64>) -> EventFollow {
@@ -253,6 +287,18 @@ impl Supervisor for Fake {
                 .collect(),
             next: self.events.subscribe(),
         }
+    }
+}
+
+fn timeline() -> Timeline {
+    let row = TimelineRow {
+        at_ms: 1_772_373_747_000,
+        state: "starting".into(),
+        message: "started".into(),
+    };
+    Timeline {
+        timeline: vec![row],
+        timeline_left_out: 0,
     }
 }
 
@@ -327,8 +373,9 @@ async fn the_rows_are_a_contract() {
     assert_eq!(Some(row), Fake::default().worker(WorkerId(7)));
     // What one was started with is for whoever looks at that one.
     let mut listed = worker;
-    let start = listed.as_object_mut().and_then(|row| row.remove("start"));
-    assert!(start.is_some() && code == StatusCode::OK);
+    let row = listed.as_object_mut().expect("a row");
+    let own = ["start", "timeline"].map(|name| row.remove(name));
+    assert!(own.iter().all(Option::is_some) && code == StatusCode::OK);
     assert_eq!(workers, json!([listed]));
     let (_, workers) = get("/api/v1/workers?processes=false").await;
     listed["processes"] = json!([]);

@@ -180,6 +180,7 @@ fn render(rows: &[WorkerRow]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::Timeline;
     use crate::ids::{ServerName, TenantId, WorkerId};
     use crate::telemetry::labels::WorkerState;
 
@@ -201,6 +202,7 @@ mod tests {
             memory_bytes: Some(70_254_592),
             stderr_lines: 2,
             start: None,
+            life: Timeline::default(),
         };
         let starting = WorkerRow {
             id: WorkerId(12),
@@ -233,6 +235,7 @@ mod tests {
             exit: Some("exit 1".into()),
             age_seconds: 0.4,
             stderr_lines: 1,
+            life: Timeline::default(),
         };
         assert_eq!(not_shown(std::slice::from_ref(&crashed), 0), None);
         let more = not_shown(std::slice::from_ref(&crashed), 7).expect("a notice");

@@ -7,9 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 
 use super::history::History;
-use crate::admin::{EndedRow, LastError, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT};
+use crate::admin::{
+    EndedRow, LastError, REMEMBERED_OF_ALL, REMEMBERED_OF_TENANT, Timeline, TimelineRow,
+};
 use crate::ids::{ServerName, WorkerId};
-use crate::upstream::WorkerConnection;
+use crate::upstream::{Life, LifeEntry, WorkerConnection};
 use crate::worker::Exit;
 
 /// Lines of stderr that are kept of each, at the most.
@@ -24,6 +26,7 @@ const MESSAGE: usize = 2 << 10;
 struct EndedWorker {
     row: EndedRow,
     stderr: Arc<[String]>,
+    life: Arc<Life>,
 }
 
 /// The workers that have ended, as long as they are remembered, and the last failure of each server.
@@ -62,8 +65,10 @@ impl Ended {
             exit: exit.map(|exit| exit.status.to_string()),
             age_seconds: lived.unwrap_or_default().as_secs_f64(),
             stderr_lines: worker.map_or(0, |worker| worker.stats().stderr_lines),
+            life: Timeline::default(),
         };
-        let past = EndedWorker { row, stderr };
+        let life = Arc::new(connection.life());
+        let past = EndedWorker { row, stderr, life };
         self.past.lock().push(plan.tenant.as_ref(), past);
     }
 
@@ -87,11 +92,33 @@ impl Ended {
         past.into_iter().map(|past| past.row).collect()
     }
 
+    /// A worker that is remembered, with what it went through.
+    pub(super) fn with_timeline(&self, id: WorkerId) -> Option<EndedRow> {
+        let past = self.past.lock().last_where(|past| past.row.id == id)?;
+        Some(EndedRow {
+            life: timeline(&past.life),
+            ..past.row
+        })
+    }
+
     /// A worker that is remembered, with the lines that it wrote last, at most `lines`.
     pub(super) fn one(&self, id: WorkerId, lines: usize) -> Option<(EndedRow, Vec<String>)> {
         let past = self.past.lock().last_where(|past| past.row.id == id)?;
         let skipped = past.stderr.len().saturating_sub(lines);
         Some((past.row, past.stderr[skipped..].to_vec()))
+    }
+}
+
+/// What a worker went through, as the API tells it.
+pub(super) fn timeline(life: &Life) -> Timeline {
+    let row = |entry: &LifeEntry| TimelineRow {
+        at_ms: as_ms(entry.at),
+        state: entry.stage.as_str().to_owned(),
+        message: entry.how.clone(),
+    };
+    Timeline {
+        timeline: life.entries().map(row).collect(),
+        timeline_left_out: life.left_out(),
     }
 }
 

@@ -53,6 +53,15 @@ impl Events {
         }
     }
 
+    /// What happened last, the newest first, at most so many; sessions come and go too often to be told of here.
+    pub(super) fn latest(&self, most: usize) -> Vec<Event> {
+        let is_meant = |event: &Event| {
+            let kind = event.kind;
+            !matches!(kind, EventKind::SessionOpened | EventKind::SessionClosed)
+        };
+        self.history.lock().latest(most, is_meant)
+    }
+
     /// Something happened that concerns no tenant.
     pub(super) fn tell(&self, kind: EventKind, message: String) {
         self.send(event(kind, message));

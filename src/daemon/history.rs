@@ -70,6 +70,19 @@ impl<T: Clone> History<T> {
         meant.into_iter().map(|(_, entry)| entry.clone()).collect()
     }
 
+    /// The latest entries that are meant, at most so many, the newest first.
+    pub(super) fn latest(&self, most: usize, is_meant: impl Fn(&T) -> bool) -> Vec<T> {
+        let all = self.entries.values().flatten();
+        let mut meant: Vec<_> = all.filter(|(_, entry)| is_meant(entry)).collect();
+        let newest = |entry: &&(u64, T)| std::cmp::Reverse(entry.0);
+        if most > 0 && meant.len() > most {
+            meant.select_nth_unstable_by_key(most - 1, newest);
+        }
+        meant.truncate(most);
+        meant.sort_unstable_by_key(newest);
+        meant.into_iter().map(|(_, entry)| entry.clone()).collect()
+    }
+
     /// The latest entry that is meant.
     pub(super) fn last_where(&self, is_meant: impl Fn(&T) -> bool) -> Option<T> {
         let all = self.entries.values().flatten();
@@ -101,6 +114,9 @@ mod tests {
             "the loudest loses"
         );
         assert_eq!(history.last_where(|n| *n < 99), Some(98));
+        assert_eq!(history.latest(2, |n| *n != 99), [100, 98]);
+        assert_eq!(history.latest(9, |_| true), [100, 99, 98, 1, 0]);
+        assert!(history.latest(0, |_| true).is_empty());
     }
 
     proptest! {

@@ -18,6 +18,7 @@
 mod accounts;
 mod acts;
 mod assemble;
+mod dashboard;
 mod doors;
 mod ended;
 mod events;
@@ -27,6 +28,7 @@ mod install_sandbox;
 mod limits;
 mod observed;
 mod options;
+mod pool_view;
 mod processor_use;
 mod profiling;
 mod read;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::assemble::ServeError;
+use super::dashboard;
 use super::doors::{Bound, Doors};
 use super::grants;
 use super::limits;
@@ -115,6 +116,11 @@ fn begin_background(
     let refreshing = tokio::spawn(refresh::run(reloader, shutdown.child_token()));
     let usage = Arc::clone(&service.running.usage);
     let counting = tokio::spawn(usage::run(usage, shutdown.child_token()));
+    let sampling_of_day = tokio::spawn(dashboard::run(
+        Arc::clone(&service.running.dashboard),
+        service.gateway.clone(),
+        shutdown.child_token(),
+    ));
     let grants_stop = shutdown.child_token();
     let grants = tokio::spawn(grants::look_after(
         Arc::clone(&front.grants),
@@ -126,7 +132,15 @@ fn begin_background(
     Background {
         grants,
         grants_stop,
-        others: vec![sampling, watching, refreshing, settling, watchdog, counting],
+        others: vec![
+            sampling,
+            watching,
+            refreshing,
+            settling,
+            watchdog,
+            counting,
+            sampling_of_day,
+        ],
     }
 }
 

@@ -353,6 +353,7 @@ impl Service {
             events: reloader.events.clone(),
             config_path: reloader.path.clone(),
             started: SystemTime::now(),
+            dashboard: Arc::default(),
             drain: drain.clone(),
         });
         Self {

@@ -3,34 +3,42 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::acts::{acted, done, of_outcome, on_worker};
+use super::dashboard::{Dashboard, Sight, of_not_hibernated};
+use super::ended::timeline;
 use super::events::Events;
 use super::observed::observed;
+use super::pool_view::{
+    circuit_state, counts, label, next_try, open_circuits, open_configurations,
+};
 use super::reload::Reloader;
 use super::shown::{started_with, up_to};
 use super::usage::UsageKeeper;
+use crate::admin::minutes::History;
+use crate::admin::overview::Frame;
 use crate::admin::{
-    Accounting, Act, BarredRow, CircuitRow, CircuitState, EndedRow, EventFollow, Fingerprint,
-    LimitsInForce, LogFilterRow, LogFollow, LongestWait, MAX_CONFIGURATIONS, NewLogFilter,
+    Accounting, Act, BarredRow, CircuitRow, EndedRow, EventFollow, Fingerprint, LimitsInForce,
+    LogFilterRow, LogFollow, LongestWait, MAX_CONFIGURATIONS, NewLogFilter, NotHibernated,
     NotReloaded, OpenConfiguration, PrimedStarts, Reload, RequestFilter, RequestRow, RuleCheck,
     ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState, TemplateRow,
-    TenantRow, UsageReading, WorkerCounts, WorkerRow,
+    TenantRow, Timeline, UsageReading, WorkerRow,
 };
 use crate::config::Share;
 use crate::gateway::Gateway;
-use crate::ids::{RequestId, ServerName, WorkerId};
-use crate::pool::{self, OpenCircuit, Snapshot, StopReason, WorkerView};
+use crate::ids::{RequestId, WorkerId};
+use crate::pool::{self, Snapshot, StopReason, WorkerView};
 use crate::store::UsageFilter;
 use crate::telemetry::audit::{Audit, AuditRecord};
 use crate::telemetry::labels::{Era, WorkerState};
 use crate::telemetry::{self, FilterError, Metrics};
-use crate::upstream::{ShownTemplate, refused, start_failed};
+use crate::upstream::{LifeStage, ShownTemplate, refused, start_failed};
 use crate::worker::Worker;
+use crate::worker::memory::can_hibernate;
 
 /// Longest text of an error in a row, in bytes.
 const MAX_ERROR: usize = 2 << 10;
@@ -47,20 +55,9 @@ pub(super) struct Running {
     pub(super) events: Events,
     pub(super) config_path: Option<PathBuf>,
     pub(super) started: SystemTime,
+    pub(super) dashboard: Arc<Dashboard>,
     /// Cancelled to begin the shutdown.
     pub(super) drain: CancellationToken,
-}
-
-fn label(state: pool::WorkerState) -> WorkerState {
-    match state {
-        pool::WorkerState::Starting => WorkerState::Starting,
-        pool::WorkerState::Idle => WorkerState::Idle,
-        pool::WorkerState::Hibernated => WorkerState::Hibernated,
-        pool::WorkerState::Busy => WorkerState::Busy,
-        pool::WorkerState::Draining => WorkerState::Draining,
-        pool::WorkerState::Spare => WorkerState::Spare,
-        pool::WorkerState::Stopping => WorkerState::Stopping,
-    }
 }
 
 fn since(at: SystemTime) -> f64 {
@@ -109,29 +106,14 @@ impl Running {
             key: view.key.to_string(),
             stderr_lines: worker.map_or(0, |worker| worker.stats().stderr_lines),
             start: None,
+            life: Timeline::default(),
         }
     }
 }
 
 impl Running {
-    /// Writes down that pool.toml was read again.
-    pub(super) fn reloaded(&self, is_ok: bool) {
-        self.acted(of_outcome(done("reload"), is_ok));
-    }
-
-    fn acted(&self, record: AuditRecord) {
-        acted(self.audit.as_deref(), record);
-    }
-}
-
-impl Supervisor for Running {
-    fn status(&self) -> Status {
-        let snapshot = self.gateway.workers().pool().snapshot();
+    fn status_of(&self, snapshot: &Snapshot) -> Status {
         let config = Arc::clone(&self.gateway.runtime_config().config);
-        let mut workers = WorkerCounts::default();
-        for worker in &snapshot.workers {
-            workers.add(label(worker.state));
-        }
         let mut starts = StartCounts::default();
         for server in config.servers.keys() {
             let of_server = self.gateway.metrics().server(server).start_counts();
@@ -151,7 +133,7 @@ impl Supervisor for Running {
                 .config_path
                 .as_ref()
                 .map(|path| path.display().to_string()),
-            workers,
+            workers: counts(snapshot),
             limits: LimitsInForce {
                 max_workers: config.pool.max_workers,
                 max_workers_per_tenant: config.pool.max_workers_per_tenant,
@@ -164,21 +146,21 @@ impl Supervisor for Running {
             memory_bytes: (snapshot.workers.iter())
                 .filter_map(|worker| worker.measured)
                 .sum(),
-            queue_depth: self.gateway.workers().pool().queue_depth(),
-            longest_wait: snapshot.longest_wait.map(|it| LongestWait {
+            queue_depth: snapshot.queue_depth,
+            longest_wait: snapshot.longest_wait.as_ref().map(|it| LongestWait {
                 seconds: it.waited.as_secs_f64(),
-                tenant: it.tenant,
-                server: it.server,
+                tenant: it.tenant.clone(),
+                server: it.server.clone(),
                 message: up_to(&refused(&it.why).message, MAX_ERROR).to_owned(),
             }),
             sessions: self.gateway.sessions().count(),
             starts,
             circuits: snapshot
                 .open_circuits
-                .into_iter()
+                .iter()
                 .map(|circuit| CircuitRow {
-                    server: circuit.server,
-                    tenant: circuit.tenant,
+                    server: circuit.server.clone(),
+                    tenant: circuit.tenant.clone(),
                     configuration: false,
                     failures_in_a_row: None,
                     failing_configurations: u32::try_from(circuit.failing_keys).ok(),
@@ -187,11 +169,11 @@ impl Supervisor for Running {
                 .chain(
                     snapshot
                         .open_configurations
-                        .into_iter()
+                        .iter()
                         .take(MAX_CONFIGURATIONS)
                         .map(|it| CircuitRow {
-                            server: it.server,
-                            tenant: Some(it.tenant),
+                            server: it.server.clone(),
+                            tenant: Some(it.tenant.clone()),
                             configuration: true,
                             failures_in_a_row: Some(it.failures),
                             failing_configurations: None,
@@ -200,6 +182,40 @@ impl Supervisor for Running {
                 )
                 .collect(),
         }
+    }
+}
+
+impl Running {
+    /// Writes down that pool.toml was read again.
+    pub(super) fn reloaded(&self, is_ok: bool) {
+        self.acted(of_outcome(done("reload"), is_ok));
+    }
+
+    fn acted(&self, record: AuditRecord) {
+        acted(self.audit.as_deref(), record);
+    }
+}
+
+impl Supervisor for Running {
+    fn status(&self) -> Status {
+        self.status_of(&self.gateway.workers().pool().snapshot())
+    }
+
+    fn overview(&self) -> Arc<Frame> {
+        self.dashboard.overview(|| {
+            let snapshot = self.gateway.workers().pool().snapshot();
+            Sight {
+                status: self.status_of(&snapshot),
+                snapshot,
+                gateway: &self.gateway,
+                events: &self.events,
+                grants: self.reloader.grants(),
+            }
+        })
+    }
+
+    fn history(&self, points: usize) -> History {
+        self.dashboard.history(points)
     }
 
     fn workers(&self, processes: bool) -> Vec<WorkerRow> {
@@ -382,12 +398,19 @@ impl Supervisor for Running {
         let view = views.into_iter().find(|view| view.id == id)?;
         let connection = self.gateway.workers().connection(id);
         let mut row = self.worker_rows(vec![view], true).pop()?;
-        row.start = connection.map(|connection| started_with(connection.plan()));
+        if let Some(connection) = connection {
+            row.start = Some(started_with(connection.plan()));
+            row.life = timeline(&connection.life());
+        }
         Some(row)
     }
 
     fn ended(&self) -> Vec<EndedRow> {
         self.events.ended.rows()
+    }
+
+    fn ended_worker(&self, id: WorkerId) -> Option<EndedRow> {
+        self.events.ended.with_timeline(id)
     }
 
     fn logs(&self, id: WorkerId, lines: usize) -> Option<Vec<String>> {
@@ -429,9 +452,29 @@ impl Supervisor for Running {
     fn restart_worker(&self, id: WorkerId) -> bool {
         let connection = self.gateway.workers().connection(id);
         let is_there = self.gateway.workers().pool().retire(id, StopReason::Admin);
+        if let Some(connection) = connection.as_ref().filter(|_| is_there) {
+            connection.note_life(LifeStage::Retiring, "restarted by an operator");
+        }
         let plan = connection.as_ref().map(|connection| connection.plan());
         self.acted(on_worker("restart", id, plan, is_there));
         is_there
+    }
+
+    fn hibernate_worker(&self, id: WorkerId) -> Result<(), NotHibernated> {
+        let workers = self.gateway.workers();
+        let done = match can_hibernate() {
+            Ok(()) => workers.pool().hibernate(id).map_err(|why| {
+                of_not_hibernated(id, why)
+                    .map_or(NotHibernated::NoSuchWorker, NotHibernated::Unavailable)
+            }),
+            Err(error) => Err(NotHibernated::Unavailable(format!(
+                "workers are not hibernated on this host: {error}"
+            ))),
+        };
+        let connection = workers.connection(id);
+        let plan = connection.as_ref().map(|connection| connection.plan());
+        self.acted(on_worker("hibernate", id, plan, done.is_ok()));
+        done
     }
 
     fn drain(&self) {
@@ -486,41 +529,6 @@ impl Supervisor for Running {
     fn events(&self, since_ms: Option<u64>) -> EventFollow {
         self.events.follow(since_ms)
     }
-}
-
-fn open_circuits<'a>(
-    snapshot: &'a Snapshot,
-    server: &'a ServerName,
-) -> impl Iterator<Item = &'a OpenCircuit> {
-    let circuits = snapshot.open_circuits.iter();
-    circuits.filter(move |circuit| circuit.server == *server)
-}
-
-fn open_configurations<'a>(
-    snapshot: &'a Snapshot,
-    server: &'a ServerName,
-) -> impl Iterator<Item = &'a pool::OpenConfiguration> {
-    let all = snapshot.open_configurations.iter();
-    all.filter(move |open| open.server == *server)
-}
-
-fn circuit_state(snapshot: &Snapshot, server: &ServerName) -> CircuitState {
-    let waits = open_circuits(snapshot, server).map(|circuit| circuit.retry_in);
-    let waits = waits.chain(open_configurations(snapshot, server).map(|open| open.retry_in));
-    match waits.max() {
-        None => CircuitState::Closed,
-        Some(Duration::ZERO) => CircuitState::HalfOpen,
-        Some(_) => CircuitState::Open,
-    }
-}
-
-/// When the server is tried again that is not for now.
-fn next_try(snapshot: &Snapshot, server: &ServerName) -> Option<Duration> {
-    let of_circuit = open_circuits(snapshot, server).map(|circuit| circuit.retry_in);
-    let mut of_keys = snapshot.next_tries.iter();
-    let of_keys = of_keys.find_map(|(name, wait)| (name == server).then_some(*wait));
-    // Where a circuit is open the waits of keys decide nothing.
-    of_circuit.min().or(of_keys)
 }
 
 /// Sets the gauges from where the state lives. Runs before each scrape.

@@ -36,8 +36,9 @@ mod snapshot;
 pub use launcher::{AcquireRequest, ExitCause, Launcher, NoObserver, Observer, Stop};
 pub use lease::Lease;
 pub use policy::{
-    CircuitChange, CircuitOf, CircuitTransition, Claim, KeyFacts, LongestWait, PoolLimits,
-    Predecessor, Refusal, StartFailure, StopReason, Warmth, share_of_session,
+    CircuitChange, CircuitOf, CircuitTransition, Claim, Grants, KeyFacts, LongestWait,
+    NotHibernated, PoolLimits, Predecessor, Refusal, StartFailure, StopReason, Warmth,
+    share_of_session,
 };
 pub use runtime::Pool;
 pub use snapshot::{OpenCircuit, OpenConfiguration, Snapshot, WorkerState, WorkerView};

@@ -13,8 +13,8 @@ use tokio::time::Instant;
 use super::launcher::{AcquireRequest, ExitCause, Launcher, Observer, Stop};
 use super::lease::Lease;
 use super::policy::{
-    Action, CircuitChange, Event, Phase, Policy, PoolLimits, Refusal, StartFailure, Stock,
-    StopReason, TicketId, Warmth,
+    Action, CircuitChange, Event, NotHibernated, Phase, Policy, PoolLimits, Refusal, StartFailure,
+    Stock, StopReason, TicketId, Warmth,
 };
 use super::snapshot::{Snapshot, WorkerView};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
@@ -221,6 +221,21 @@ impl<L: Launcher> Pool<L> {
     /// A worker that was told to hibernate said something unasked.
     pub fn spontaneous_wake(&self, id: WorkerId) {
         self.inner.on(Event::SpontaneousWake(id));
+    }
+
+    /// Pages a worker out now, which frees its memory until it is needed.
+    ///
+    /// # Errors
+    /// Why that cannot be: a worker that serves or starts is left alone.
+    pub fn hibernate(&self, id: WorkerId) -> Result<(), NotHibernated> {
+        let effects = {
+            // Asked and told under one lock, so that no request comes between.
+            let mut core = self.inner.core.lock();
+            core.policy.may_hibernate(id)?;
+            self.inner.step(&mut core, Event::Hibernate(id))
+        };
+        self.inner.carry_out(effects);
+        Ok(())
     }
 
     /// The host runs out of memory: idle workers shed so many bytes.

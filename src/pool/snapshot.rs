@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::policy::{LongestWait, Phase, Policy, Sleep, StartFailure};
+use super::policy::{Grants, LongestWait, Phase, Policy, Sleep, StartFailure};
 use crate::ids::{PoolKey, ServerName, TenantId, WorkerId};
 
 /// Where a worker is in its life, as people are told.
@@ -60,6 +60,12 @@ pub struct WorkerView {
 pub struct Snapshot {
     /// The pool's workers, by id.
     pub workers: Vec<WorkerView>,
+    /// Bytes that are held against the limit on memory: by workers, measured or expected, and by what they are forked from.
+    pub memory: u64,
+    /// How requests came to their workers since the pool began.
+    pub grants: Grants,
+    /// How many requests wait.
+    pub queue_depth: usize,
     /// How many requests wait, by tenant.
     pub waiting: Vec<(TenantId, usize)>,
     /// How many requests wait, by server.
@@ -160,6 +166,9 @@ impl Snapshot {
         open_configurations.sort();
         Self {
             workers,
+            memory: policy.in_use(),
+            grants: policy.grants(),
+            queue_depth: policy.queue_depth(),
             waiting,
             waiting_for: policy.waiting_for(),
             longest_wait: policy.longest_wait(now),

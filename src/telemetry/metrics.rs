@@ -17,6 +17,7 @@ use super::registration::{
 };
 use super::server::ServerMetrics;
 use super::server_families::ServerVecs;
+use super::totals::Totals;
 use crate::held::Ledger;
 use crate::ids::ServerName;
 use crate::protocol::Reason;
@@ -185,6 +186,19 @@ impl Metrics {
         self.families.overhead.observe(inside.as_secs_f64());
     }
 
+    /// What was counted since the start, over all servers that are configured. Less than before only where a server was removed.
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for server in self.servers.read().values() {
+            server.add_to(&mut totals);
+        }
+        let counts = totals.rejections.iter_mut().zip(&self.families.rejections);
+        counts.for_each(|(count, counter)| *count = counter.get());
+        let counts = totals.evictions.iter_mut().zip(&self.families.evictions);
+        counts.for_each(|(count, counter)| *count = counter.get());
+        totals
+    }
+
     /// Runs `hook` before each scrape. Meant for gauges that mirror the state of a component: a
     /// value read where it lives cannot drift as a pair of increments can. Give it a `Weak` of
     /// whatever owns this registry, and keep it short: it runs on the scraper's thread, and
@@ -235,7 +249,7 @@ fn build_info(registry: &Registry) {
 mod tests {
     use super::*;
     use crate::telemetry::exposition;
-    use crate::telemetry::labels::{ExitReason, Method, Outcome, WorkerState};
+    use crate::telemetry::labels::{ExitReason, Method, Outcome, StartOutcome, WorkerState};
 
     fn text(metrics: &Metrics) -> String {
         exposition::prometheus_text(&metrics.gather()).expect("encodes")
@@ -251,6 +265,35 @@ mod tests {
         let text = text(&metrics);
         assert!(text.contains("stdiopool_rejections_total{reason=\"circuit_open\"} 2\n"));
         assert!(text.contains("stdiopool_rejections_total{reason=\"internal\"} 1\n"));
+    }
+
+    #[test]
+    fn totals_are_those_of_all_servers_and_a_look_makes_no_series() {
+        let metrics = Metrics::new();
+        let [a, b] = ["a", "b"].map(|name| metrics.server(&ServerName::new(name)));
+        a.request(Method::ToolsCall, Outcome::Ok, Duration::ZERO);
+        a.request(Method::ToolsList, Outcome::Failed, Duration::ZERO);
+        b.request(Method::PromptsGet, Outcome::Error, Duration::ZERO);
+        b.worker_started(StartOutcome::Ok, Duration::ZERO);
+        b.worker_started(StartOutcome::Ok, Duration::ZERO);
+        b.worker_started(StartOutcome::Exited, Duration::ZERO);
+        b.primed_start(true);
+        b.primed_start(false);
+        a.spare_adopted(Duration::ZERO);
+        metrics.rejected(Reason::Busy);
+        metrics.evicted(EvictionReason::MaxMemory);
+        let totals = metrics.totals();
+        assert_eq!((totals.calls, totals.errors), (2, 2));
+        assert_eq!((totals.started, totals.failed), (2, 1));
+        assert_eq!((totals.primed, totals.adopted), (1, 1));
+        assert_eq!(totals.rejections[Reason::Busy as usize], 1);
+        assert_eq!(totals.rejections.iter().sum::<u64>(), 1);
+        assert_eq!(totals.evictions[EvictionReason::MaxMemory as usize], 1);
+        let text = text(&metrics);
+        assert!(
+            !text.contains("adoption_seconds_count{server=\"b\"}"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod request_span;
 mod server;
 mod server_families;
 mod stderr;
+mod totals;
 mod trace;
 mod warnings;
 
@@ -50,5 +51,6 @@ pub use request_progress::{Passed, Progress};
 pub use request_span::{RequestSpan, in_request, of_request, while_in_request};
 pub use server::ServerMetrics;
 pub use stderr::{flush_stderr, log_lines_dropped, say_on_stderr};
+pub use totals::Totals;
 pub use trace::{TraceLine, TraceRecorder};
 pub use warnings::Warnings;

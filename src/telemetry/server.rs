@@ -1,5 +1,6 @@
 //! The metrics of one server.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::labels::{
 };
 use super::registration::gauge_value;
 use super::server_families::{DIRECTIONS, PRIMED_OUTCOMES, ServerVecs};
+use super::totals::Totals;
 use crate::ids::ServerName;
 use crate::protocol::Flaw;
 
@@ -26,6 +28,31 @@ pub struct ServerMetrics {
     memory: OnceLock<IntGauge>,
     garbage_lines: OnceLock<IntCounter>,
     stderr_lines: OnceLock<IntCounter>,
+    start_counts: StartCounts,
+}
+
+/// Starts, counted beside their series, which a look would make where nothing was recorded.
+#[derive(Debug, Default)]
+struct StartCounts {
+    ok: AtomicU64,
+    failed: AtomicU64,
+    primed: AtomicU64,
+    adopted: AtomicU64,
+}
+
+impl StartCounts {
+    fn ended(&self, outcome: StartOutcome) {
+        let count = match outcome {
+            StartOutcome::Ok => &self.ok,
+            // Called off, or to find out how a server is spoken to.
+            StartOutcome::Cancelled | StartOutcome::Declined => return,
+            StartOutcome::SpawnFailed
+            | StartOutcome::Exited
+            | StartOutcome::Timeout
+            | StartOutcome::Refused => &self.failed,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -45,6 +72,7 @@ impl ServerMetrics {
             memory: OnceLock::new(),
             garbage_lines: OnceLock::new(),
             stderr_lines: OnceLock::new(),
+            start_counts: StartCounts::default(),
         }
     }
 
@@ -74,6 +102,7 @@ impl ServerMetrics {
     /// An attempt to start a worker ended after `took`; only successful ones go into the histogram,
     /// which timeouts would otherwise fill.
     pub fn worker_started(&self, outcome: StartOutcome, took: Duration) {
+        self.start_counts.ended(outcome);
         self.vecs
             .starts
             .with_label_values(&[self.name.as_str(), outcome.as_str()])
@@ -90,6 +119,8 @@ impl ServerMetrics {
     pub fn primed_start(&self, is_ok: bool) {
         let [ok, failed] = PRIMED_OUTCOMES;
         let outcome = if is_ok { ok } else { failed };
+        let counts = &self.start_counts;
+        counts.primed.fetch_add(is_ok.into(), Ordering::Relaxed);
         self.vecs
             .primed_starts
             .with_label_values(&[self.name.as_str(), outcome])
@@ -112,22 +143,31 @@ impl ServerMetrics {
     /// How many attempts to start a worker have ended: well, and in a failure. Attempts that were called off, or were to
     /// find out how a server is spoken to, are neither.
     pub fn start_counts(&self) -> (u64, u64) {
-        let of = |outcome: StartOutcome| {
-            let labels = [self.name.as_str(), outcome.as_str()];
-            self.vecs.starts.with_label_values(&labels).get()
-        };
-        let is_failure = |outcome: &&StartOutcome| match outcome {
-            StartOutcome::Ok | StartOutcome::Cancelled | StartOutcome::Declined => false,
-            StartOutcome::SpawnFailed
-            | StartOutcome::Exited
-            | StartOutcome::Timeout
-            | StartOutcome::Refused => true,
-        };
-        let failed = StartOutcome::ALL.iter().filter(is_failure);
+        let counts = &self.start_counts;
         (
-            of(StartOutcome::Ok),
-            failed.map(|outcome| of(*outcome)).sum(),
+            counts.ok.load(Ordering::Relaxed),
+            counts.failed.load(Ordering::Relaxed),
         )
+    }
+
+    /// Adds what was counted of the server to what was of others.
+    pub(super) fn add_to(&self, totals: &mut Totals) {
+        for &method in Method::ALL {
+            let counters = &self.methods[method as usize].outcomes;
+            let of = |outcome: Outcome| {
+                let counter = counters[outcome as usize].get();
+                counter.map_or(0, IntCounter::get)
+            };
+            totals.errors += of(Outcome::Error) + of(Outcome::Failed);
+            if method.is_call() {
+                totals.calls += Outcome::ALL.iter().map(|outcome| of(*outcome)).sum::<u64>();
+            }
+        }
+        let (ok, failed) = self.start_counts();
+        totals.started += ok;
+        totals.failed += failed;
+        totals.primed += self.start_counts.primed.load(Ordering::Relaxed);
+        totals.adopted += self.start_counts.adopted.load(Ordering::Relaxed);
     }
 
     /// A circuit of the server opened or closed.
@@ -194,6 +234,7 @@ impl ServerMetrics {
 
     /// A spare became a tenant's worker, which took so long.
     pub fn spare_adopted(&self, took: Duration) {
+        self.start_counts.adopted.fetch_add(1, Ordering::Relaxed);
         self.vecs
             .adoption_seconds
             .with_label_values(&[self.name.as_str()])

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::connection::WorkerConnection;
+use super::connection::{LifeStage, WorkerConnection};
 use super::failed_start::not_started;
 use super::outcomes::{exit_reason, why_stopped};
 use super::page_out::page_out;
@@ -15,6 +15,7 @@ use super::start::{complete_handshake, start};
 use super::worker_events::WorkerEvent;
 use super::worker_launcher::{Lifecycle, WorkerLauncher};
 use super::workers::Workers;
+use crate::counted::in_ms;
 use crate::folders;
 use crate::ids::{PoolKey, WorkerId};
 use crate::pool::{ExitCause, Launcher, StartFailure, Stop};
@@ -70,21 +71,19 @@ impl Lifecycle for Workers {
     fn adopt(self: Arc<Self>, id: WorkerId, key: PoolKey, plan: Arc<StartPlan>) {
         let spare = self.connection(id).and_then(|connection| {
             let spare_slot = self.take_spare(id)?;
-            Some((
-                spare_slot,
-                connection.worker()?.clone(),
-                connection.entry().map(ToOwned::to_owned),
-            ))
+            let worker = connection.worker()?.clone();
+            Some((spare_slot, worker, connection))
         });
-        let Some((spare_slot, worker, entry)) = spare else {
+        let Some((spare_slot, worker, spare)) = spare else {
             // Gone already, which the pool is about to hear.
             self.pool().start_failed(id, StartFailure::SpareGone);
             return;
         };
         let connection = WorkerConnection::new(id, key, plan, Arc::clone(&self.services));
-        if let Some(entry) = entry {
-            connection.started_from(&entry);
+        if let Some(entry) = spare.entry() {
+            connection.started_from(entry);
         }
+        connection.goes_on_from(&spare);
         // Both at once: whoever stops the worker from now on stops the one it has become.
         self.add_connection(Arc::clone(&connection));
         let ends = spare_slot.hand_over(Arc::clone(&connection));
@@ -131,6 +130,7 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
     let id = connection.id();
     let plan = Arc::clone(connection.plan());
     let folder = plan.spec.scratch_of(id);
+    connection.note_life(LifeStage::Starting, "started");
     workers.tell(WorkerEvent::Starting(&connection));
     let since = Instant::now();
     let spare_slot = plan
@@ -153,6 +153,8 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
                 worker = %id, server = %plan.server, tenant = plan.whose(), pid = worker.pid(),
                 took_ms = since.elapsed().as_millis(), "worker ready"
             );
+            let how = format!("ready after {}", in_ms(since.elapsed()));
+            connection.note_life(LifeStage::Ready, &how);
             workers.tell(WorkerEvent::Ready(&connection));
             workers.pool().ready(id, Arc::clone(&connection));
             workers.note_what_runs(&connection, &worker);
@@ -192,6 +194,7 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
             (ExitCause::StartFailed, connection, exit)
         }
     };
+    connection.note_life(LifeStage::Ended, &connection.ending(exit.as_ref()).1);
     let gone = WorkerEvent::Gone(&connection, exit.as_ref());
     workers.tell(gone);
     let secrets = plan.spec.secret_files.folder_of(id);
@@ -226,6 +229,8 @@ async fn adopted(
                 worker = %id, server = %plan.server, tenant = plan.whose(), pid = worker.pid(),
                 took_ms = since.elapsed().as_millis(), "spare adopted"
             );
+            let how = format!("a spare became the tenant's, in {}", in_ms(since.elapsed()));
+            connection.note_life(LifeStage::Adopted, &how);
             workers.tell(WorkerEvent::Ready(&connection));
             workers.pool().ready(id, Arc::clone(&connection));
         }

@@ -46,7 +46,7 @@ mod worker_launcher;
 mod workers;
 mod written_files;
 
-pub use connection::WorkerConnection;
+pub use connection::{Life, LifeEntry, LifeStage, WorkerConnection};
 pub use outbound_message::{OutboundMessage, WhenFull};
 pub use outbox::{Outbox, Reader};
 pub use template_set::ShownTemplate;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::connection::WorkerConnection;
+use super::connection::{LifeStage, WorkerConnection};
 use super::workers::Workers;
 use crate::worker::memory;
 
@@ -14,7 +14,9 @@ pub(super) async fn page_out(workers: &Arc<Workers>, connection: Arc<WorkerConne
     };
     let (id, server) = (connection.id(), connection.plan().server.clone());
     let stops = workers.services.config.get().config.pool.hibernate_stop;
+    let paged_out = Arc::clone(&connection);
     let paged = tokio::task::spawn_blocking(move || {
+        let connection = paged_out;
         let Some(worker) = connection.worker().filter(|_| connection.is_asleep()) else {
             return Ok(None);
         };
@@ -31,6 +33,10 @@ pub(super) async fn page_out(workers: &Arc<Workers>, connection: Arc<WorkerConne
         Ok(Some(left)) => {
             let held = left.held(memory::SwapWeight::now());
             tracing::debug!(worker = %id, held_kib = held >> 10, "worker hibernated");
+            connection.note_life(
+                LifeStage::Hibernated,
+                &format!("holds {} MiB", held.div_ceil(1 << 20)),
+            );
             workers.pool().hibernated(id, Some(held));
             if let Some(trace) = &workers.services.trace {
                 trace.memory(&server, held, true);

@@ -17,7 +17,7 @@ use super::worker_events::{WorkerEvent, WorkerEventSink};
 use super::worker_launcher::{Lifecycle, WorkerLauncher};
 use crate::held::Ledger;
 use crate::ids::{ServerName, WorkerId};
-use crate::launch::packages::Installer;
+use crate::launch::packages::{Installer, UnderWay};
 use crate::pool::{Observer, Pool, PoolLimits};
 use crate::routing::{CurrentConfig, Knowledge};
 use crate::telemetry::audit::Audit;
@@ -130,6 +130,11 @@ impl Workers {
     /// The connections to all workers.
     pub fn connections(&self) -> Vec<Arc<WorkerConnection>> {
         self.connections.read().values().cloned().collect()
+    }
+
+    /// Installs of packages under way, the one that was begun first at the front.
+    pub fn installs(&self) -> Vec<UnderWay> {
+        self.installer.under_way()
     }
 
     /// What is held for tenants.

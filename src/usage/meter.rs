@@ -6,13 +6,31 @@ use std::time::Duration;
 use nix::time::ClockId;
 use parking_lot::Mutex;
 
-use super::{Amounts, Hour, Ledger, LedgerBounds, MonthSum, Quotas, Row, Verdict, Who};
+use super::{
+    Amounts, Hour, Ledger, LedgerBounds, MonthSum, Quotas, Row, Tally, Used, Verdict, Who,
+};
 use crate::ids::{ServerName, TenantId};
 
 /// What everybody uses. Charging takes a small lock and no time of any other kind.
 #[derive(Debug)]
 pub struct Usage {
-    ledger: Mutex<Ledger>,
+    charged: Mutex<Charged>,
+}
+
+/// Where charges go.
+#[derive(Debug)]
+struct Charged {
+    ledger: Ledger,
+    /// What was charged since that was last taken, while somebody looks at rates.
+    tally: Option<Tally>,
+}
+
+impl Charged {
+    fn tally(&mut self, tenant: &TenantId, server: &ServerName, amounts: &Amounts) {
+        if let Some(tally) = &mut self.tally {
+            tally.add(tenant, server, Used::from(amounts));
+        }
+    }
 }
 
 impl Usage {
@@ -23,21 +41,42 @@ impl Usage {
             ledger.had_used(&tenant, used);
         }
         Arc::new(Self {
-            ledger: Mutex::new(ledger),
+            charged: Mutex::new(Charged {
+                ledger,
+                tally: None,
+            }),
         })
     }
 
     /// Adds what was used just now.
     pub fn charge(&self, who: Who<'_>, amounts: &Amounts) {
         let now = this_hour();
-        self.ledger.lock().charge(now, who, amounts);
+        let mut charged = self.charged.lock();
+        charged.ledger.charge(now, who, amounts);
+        charged.tally(who.tenant, who.server, amounts);
     }
 
     /// Adds what a worker of that tenant has used just now; it is divided among those who called its server lately.
     pub fn charge_worker(&self, tenant: &TenantId, server: &ServerName, amounts: &Amounts) {
         let now = this_hour();
-        let mut ledger = self.ledger.lock();
-        ledger.charge_worker(now, tenant, server, amounts);
+        let mut charged = self.charged.lock();
+        charged.ledger.charge_worker(now, tenant, server, amounts);
+        charged.tally(tenant, server, amounts);
+    }
+
+    /// What was charged since the last call, by tenant and server; nothing at the first call, from which on it is counted until
+    /// [`Self::stop_tally`].
+    pub fn take_tally(&self) -> Tally {
+        let mut charged = self.charged.lock();
+        let before = charged.tally.replace(Tally::default());
+        before.unwrap_or_default()
+    }
+
+    /// Nobody looks at rates any more.
+    pub fn stop_tally(&self) {
+        let before = self.charged.lock().tally.take();
+        // Freed when the lock is.
+        drop(before);
     }
 
     /// A worker of that tenant was started, and serves.
@@ -60,29 +99,30 @@ impl Usage {
             return Verdict::Allowed;
         }
         let now = this_hour();
-        quotas.verdict(now, self.ledger.lock().of_month(now, tenant))
+        let used = self.charged.lock().ledger.of_month(now, tenant);
+        quotas.verdict(now, used)
     }
 
     /// What the tenant has used in this month.
     pub fn of_month(&self, tenant: &TenantId) -> MonthSum {
         let now = this_hour();
-        self.ledger.lock().of_month(now, tenant)
+        self.charged.lock().ledger.of_month(now, tenant)
     }
 
     /// Takes about so many rows of what was charged and not taken yet, to write them down; none when there is nothing.
     pub fn take(&self, about: usize) -> Vec<Row> {
         let now = this_hour();
-        self.ledger.lock().take(now, about)
+        self.charged.lock().ledger.take(now, about)
     }
 
     /// Gives back rows that could not be written.
     pub fn put_back(&self, rows: Vec<Row>) {
-        self.ledger.lock().put_back(rows);
+        self.charged.lock().ledger.put_back(rows);
     }
 
     /// What was charged and not taken yet.
     pub fn pending(&self) -> Vec<Row> {
-        self.ledger.lock().pending()
+        self.charged.lock().ledger.pending()
     }
 }
 
@@ -169,4 +209,35 @@ fn this_hour() -> Hour {
     let now = ClockId::CLOCK_REALTIME_COARSE.now();
     let seconds = now.ok().and_then(|now| u64::try_from(now.tv_sec()).ok());
     Hour::of_seconds(seconds.unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charges_are_tallied_only_while_somebody_looks() {
+        let usage = Usage::new([]);
+        let (tenant, server) = (TenantId::new("acme"), ServerName::new("search"));
+        let call =
+            |usage: &Arc<Usage>| Meter::new(usage, &tenant, None, &server).request(true, false);
+        call(&usage);
+        assert_eq!(usage.take_tally(), Tally::default());
+        call(&usage);
+        let busy = Amounts::of_processor(Duration::from_millis(30));
+        usage.charge_worker(&tenant, &server, &busy);
+        let tally = usage.take_tally();
+        let expected = Used {
+            calls: 1,
+            errors: 0,
+            cpu_ms: 30,
+        };
+        assert_eq!(
+            tally.pairs().collect::<Vec<_>>(),
+            [(&tenant, &server, expected)]
+        );
+        usage.stop_tally();
+        call(&usage);
+        assert_eq!(usage.take_tally(), Tally::default());
+    }
 }

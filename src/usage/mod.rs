@@ -13,12 +13,14 @@
 //! - the sum over all rows is the sum of all that was charged: bounds put rows together, and drop none;
 //! - hours, days and months are those of UTC.
 //!
-//! [`Ledger`] is pure: time is handed in. [`Usage`] puts it under a lock and looks at the clock.
+//! [`Ledger`] is pure: time is handed in. [`Usage`] puts it under a lock and looks at the clock. While somebody looks at rates, it
+//! also tallies what is charged ([`Tally`]).
 //!
 //! Deliberately not here: what reads processes, the database, and prices.
 
 mod amounts;
 mod hour;
+mod lately;
 mod ledger;
 #[cfg(test)]
 mod ledger_tests;
@@ -28,6 +30,7 @@ mod row;
 
 pub use amounts::{Amounts, mib_hours};
 pub use hour::{Hour, Month};
+pub use lately::{RateWindow, Tally, Used};
 pub use ledger::{Ledger, LedgerBounds, MonthSum, Who};
 pub use meter::{Meter, Usage};
 pub use quotas::{Quota, Quotas, Verdict};

@@ -117,6 +117,11 @@ impl Worker {
         Duration::from_millis(total.saturating_sub(before))
     }
 
+    /// The processor time since the worker's start that was taken, which is all that is known of it.
+    pub fn taken_use(&self) -> Duration {
+        Duration::from_millis(self.0.used_ms.load(Ordering::Relaxed))
+    }
+
     /// As [`Worker::take_use`], of all that it had used when its first process ended. What other processes of it used after they were
     /// last looked at is not in it, unless they were waited for.
     pub fn take_last_use(&self) -> Duration {

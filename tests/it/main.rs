@@ -15,6 +15,7 @@ mod clients;
 mod config;
 mod config_kept;
 mod config_of_all;
+mod dashboard;
 mod dashboard_page;
 mod ended;
 mod examples;

@@ -62,6 +62,19 @@ pub enum State {
     },
 }
 
+/// An install that is not over.
+#[derive(Clone, Debug)]
+pub struct UnderWay {
+    /// The package.
+    pub package: String,
+    /// A server that runs it: the first that asked.
+    pub server: ServerName,
+    /// How far the install is.
+    pub stage: Stage,
+    /// How long it has taken until now.
+    pub lasted: Duration,
+}
+
 /// The installation that workers are started from.
 pub type Installed = Installation;
 
@@ -278,6 +291,28 @@ impl Installer {
             }
             _ => false,
         });
+    }
+
+    /// The installs under way, the one that was begun first at the front.
+    pub fn under_way(&self) -> Vec<UnderWay> {
+        let slots: Vec<_> = self.slots.lock().values().cloned().collect();
+        let all = slots.into_iter().filter_map(|slot| {
+            let begun = match &*slot.state.borrow() {
+                State::Installing { since, stage } => Some((*since, *stage)),
+                State::Unknown | State::Installed(_) | State::Failed { .. } => None,
+            };
+            begun.map(|(since, stage)| (since, stage, slot))
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort_by_key(|(since, ..)| *since);
+        let now = Instant::now();
+        let told = all.into_iter().map(|(since, stage, slot)| UnderWay {
+            package: slot.masked(&slot.name()),
+            server: slot.server.clone(),
+            stage,
+            lasted: now.saturating_duration_since(since),
+        });
+        told.collect()
     }
 
     /// Notes that a worker is started from it.

@@ -65,7 +65,7 @@ pub use downloads::{Downloaded, Left};
 pub use install::install;
 pub use install_error::{InstallError, PinsError};
 pub use install_sandbox::InstallSandbox;
-pub use installer::{InstallEvent, InstallEventSink, Installed, Installer, Slot, State};
+pub use installer::{InstallEvent, InstallEventSink, Installed, Installer, Slot, State, UnderWay};
 pub use manifest::ManifestError;
 pub use pins::Pins;
 pub use refusal::masked;

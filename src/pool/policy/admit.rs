@@ -129,6 +129,9 @@ impl Policy {
         out: &mut Vec<Action>,
     ) {
         self.no_longer_idle(id);
+        if let Some(worker) = self.workers.get(&id) {
+            self.grants.count(worker.sleep, worker.granted);
+        }
         self.wakes(now, id, out);
         let Some(worker) = self.workers.get_mut(&id) else {
             return;

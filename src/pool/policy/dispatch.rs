@@ -50,6 +50,7 @@ impl Policy {
             Event::Reserved(bytes) => self.reserved(now, bytes, out),
             Event::Hibernated(worker, bytes) => self.hibernated(now, worker, bytes, out),
             Event::SpontaneousWake(worker) => self.spontaneous_wake(now, worker, out),
+            Event::Hibernate(worker) => self.hibernate(worker, out),
             Event::Pressure(bytes) => {
                 self.shed(now, bytes, None, out);
             }

@@ -89,6 +89,8 @@ pub enum Event {
     Hibernated(WorkerId, Option<u64>),
     /// A worker said something unasked: if it was asleep, it is not any more.
     SpontaneousWake(WorkerId),
+    /// The worker is paged out now, if nothing is in flight on it.
+    Hibernate(WorkerId),
     /// The host runs out of memory: idle workers shed so many bytes.
     Pressure(u64),
     /// The worker gets no new requests and is stopped when it has none in flight.

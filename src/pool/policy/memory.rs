@@ -55,7 +55,7 @@ impl Policy {
     }
 
     /// Bytes that are held against the limit: by workers, and beside them.
-    fn in_use(&self) -> u64 {
+    pub fn in_use(&self) -> u64 {
         self.memory.total.saturating_add(self.memory.reserved)
     }
 
@@ -267,7 +267,7 @@ impl Policy {
         }
     }
 
-    fn falls_asleep(&mut self, id: WorkerId, out: &mut Vec<Action>) {
+    pub(super) fn falls_asleep(&mut self, id: WorkerId, out: &mut Vec<Action>) {
         if let Some(worker) = self.workers.get_mut(&id)
             && worker.sleep != Sleep::FallingAsleep
             && !worker.is_page_out_unsupported

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::circuit::{self, Circuit};
 use super::event::{Action, Claim, StopReason, TicketId};
 use super::footprint::{Memory, Sleep};
+use super::grants::Grants;
 use super::limits::{KeyFacts, PoolLimits};
 use super::page_out::PageOut;
 use super::start_failure::StartFailure;
@@ -219,6 +220,8 @@ pub struct Policy {
     pub(super) memory: Memory,
     /// Spares that are wanted.
     pub(super) stock: Vec<Stock>,
+    /// Slots that were granted.
+    pub(super) grants: Grants,
     /// Workers that take a start permit; spares being adopted do not.
     pub(super) starting: FxHashSet<WorkerId>,
     pub(super) stopping: usize,
@@ -250,6 +253,7 @@ impl Policy {
             timers: BTreeSet::new(),
             memory: Memory::default(),
             stock: Vec::new(),
+            grants: Grants::default(),
             starting: FxHashSet::default(),
             stopping: 0,
             yielding: FxHashMap::default(),
@@ -296,6 +300,11 @@ impl Policy {
     pub fn waiting(&self) -> impl Iterator<Item = (&TenantId, usize)> {
         let tenants = self.tenants.iter().map(|(id, tenant)| (id, tenant.waiting));
         tenants.filter(|(_, waiting)| *waiting > 0)
+    }
+
+    /// How requests came to their workers since the pool began.
+    pub fn grants(&self) -> Grants {
+        self.grants
     }
 
     /// How many tickets wait.

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use super::pending::Table;
 use super::provider::Provider;
-use super::schedule::{Demand, Schedule};
+use super::schedule::{Demand, Outlook, Schedule};
 use super::stored_grant::StoredGrant;
 use crate::config::OAuth;
 use crate::ids::{ServerName, TenantId};
@@ -195,6 +195,22 @@ impl Grants {
         });
         let mut all: Vec<_> = all.collect();
         all.sort_by(|a, b| (&a.tenant, &a.server).cmp(&(&b.tenant, &b.server)));
+        all
+    }
+
+    /// Authorisations that end within that time, or of which no other token can be had, in order.
+    pub fn in_danger(&self, within: Duration) -> Vec<(TenantId, ServerName, Outlook)> {
+        let now = Instant::now();
+        let table = self.table.lock();
+        let all = table.iter().flat_map(|(tenant, grants)| {
+            let in_danger = grants.iter().filter_map(move |(server, grant)| {
+                let outlook = grant.schedule.outlook(now, within)?;
+                Some((tenant.clone(), server.clone(), outlook))
+            });
+            in_danger
+        });
+        let mut all: Vec<_> = all.collect();
+        all.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         all
     }
 

@@ -31,3 +31,4 @@ mod stored_grant;
 pub use grants::{Finished, GrantEvent, GrantEventSink, GrantInfo, Grants};
 pub use pending::{LINK_LIFETIME, Link, LinkError, OpenedLink};
 pub use provider::NotTold;
+pub use schedule::Outlook;

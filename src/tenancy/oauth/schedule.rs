@@ -56,6 +56,20 @@ pub(super) enum Step {
     End,
 }
 
+/// Why an authorisation may soon be of no use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outlook {
+    /// The authorisation ends after so long: there is no way to another token.
+    Ends(Duration),
+    /// So many attempts to get another token have failed in a row.
+    Fails {
+        /// How many.
+        failures: u32,
+        /// Until the next attempt.
+        retry_in: Duration,
+    },
+}
+
 /// What somebody gets who needs a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Demand {
@@ -110,6 +124,19 @@ impl Schedule {
     /// The token is not there any more.
     pub(super) fn let_go(&mut self) {
         self.access = None;
+    }
+
+    /// What an operator should know of it, if anything.
+    pub(super) fn outlook(&self, now: Instant, within: Duration) -> Option<Outlook> {
+        let left = |at: Instant| at.saturating_duration_since(now);
+        if self.can_refresh {
+            let retry_in = self.retry_at.map(left).unwrap_or_default();
+            let failures = self.failures;
+            return (failures > 0).then_some(Outlook::Fails { failures, retry_in });
+        }
+        let ends = self.access.and_then(|access| access.ends).map(left);
+        let ends = ends.filter(|left| *left <= within);
+        ends.map(Outlook::Ends)
     }
 
     pub(super) fn set_busy(&mut self, is_busy: bool) {
@@ -245,6 +272,27 @@ mod tests {
         schedule.obtained(start, None, false);
         assert_eq!(schedule.next(start + secs(1 << 30)), Step::Sleep(None));
         assert_eq!(schedule.demand(start + secs(1 << 30)), Demand::Ready);
+    }
+
+    #[test]
+    fn an_operator_is_told_of_an_end_within_the_time_and_of_failures() {
+        let start = Instant::now();
+        let day = secs(86_400);
+        let mut schedule = Schedule::new(false);
+        assert_eq!(schedule.outlook(start, day), None, "nothing was given yet");
+        schedule.obtained(start, Some(secs(100_000)), false);
+        assert_eq!(schedule.outlook(start, day), None, "that is far away");
+        let later = start + secs(50_000);
+        let ends = Outlook::Ends(secs(49_990));
+        assert_eq!(schedule.outlook(later, day), Some(ends));
+        schedule.obtained(start, Some(secs(600)), true);
+        assert_eq!(schedule.outlook(start, day), None, "it is refreshed");
+        schedule.failed(start, 1.0);
+        let fails = Outlook::Fails {
+            failures: 1,
+            retry_in: secs(2),
+        };
+        assert_eq!(schedule.outlook(start, day), Some(fails));
     }
 
     #[derive(Clone, Debug)]

@@ -120,6 +120,7 @@ impl WorkerConnection {
             return Err(CallRefused::Gone);
         }
         if asked.is_new_here || !state.mux.is_attached(no) {
+            self.note_first_request();
             let (level, subscriptions) = session.settings();
             let subscriptions = subscriptions.iter().filter(|_| self.plan.keeps_attachments);
             let subscriptions = subscriptions.map(String::as_str);

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 
-use super::WorkerConnection;
 use super::hibernation::Heard;
+use super::{LifeStage, WorkerConnection};
+use crate::counted::in_ms;
 use crate::held::Kind;
 use crate::pool::StopReason;
 use crate::profile::Seen;
@@ -19,11 +20,16 @@ impl Inbox for WorkerConnection {
             Heard::Usual => {}
             Heard::Woke(took) => {
                 self.plan.metrics.worker_woke(took);
+                let how = format!("woken, and heard of after {}", in_ms(took));
+                self.note_life(LifeStage::Woken, &how);
                 if let Some(trace) = &self.services.trace {
                     trace.wake(&self.plan.server, took);
                 }
             }
-            Heard::SpontaneousWake => self.services.pool.spontaneous_wake(self.id),
+            Heard::SpontaneousWake => {
+                self.note_life(LifeStage::Woken, "said something unasked");
+                self.services.pool.spontaneous_wake(self.id);
+            }
         }
         for joined in joined {
             self.judge(joined);

@@ -1,11 +1,11 @@
 //! The worker's process as its connection sees it: its handshake, its sleep, its end.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
-use super::WorkerConnection;
+use super::{LifeStage, WorkerConnection};
 use crate::bridge::{EraRefusal, HandshakeError};
 use crate::pool::{Stop, StopReason};
 use crate::protocol::ExitReason;
@@ -25,11 +25,28 @@ impl WorkerConnection {
 
     /// Begins the stop sequence; a process that is still being started is stopped as soon as it is there.
     pub(crate) fn stop(&self, stop: Stop) {
+        self.note_stop(&stop);
         self.state.lock().stop.get_or_insert(stop);
         // A stopped process hears neither the end of its input nor a polite signal.
         self.wake();
         if let Some(worker) = self.worker.get() {
             worker.stop();
+        }
+    }
+
+    fn note_stop(&self, stop: &Stop) {
+        let mut life = self.life.lock();
+        if !life.has(LifeStage::Stopping) {
+            life.note(SystemTime::now(), LifeStage::Stopping, &why_stopped(stop));
+        }
+    }
+
+    /// Notes the first request of a caller.
+    pub(super) fn note_first_request(&self) {
+        let mut life = self.life.lock();
+        if !life.has(LifeStage::FirstRequest) {
+            let how = "given its first request";
+            life.note(SystemTime::now(), LifeStage::FirstRequest, how);
         }
     }
 

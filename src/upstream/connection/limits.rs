@@ -1,6 +1,6 @@
 //! Workers that reach a limit: some are kept from going on, some are ended, and whoever waits for one is told which limit it was.
 
-use super::WorkerConnection;
+use super::{LifeStage, WorkerConnection};
 use crate::pool::StopReason;
 use crate::telemetry::labels::Limit;
 use crate::worker::{Exit, ExitStatusKind};
@@ -57,6 +57,7 @@ impl WorkerConnection {
     /// A limit was reached: counts it and says so in the log.
     pub fn note_limit(&self, limit: Limit, how: &str) {
         self.plan.metrics.limit_reached(limit);
+        self.note_life(LifeStage::Limited, how);
         tracing::warn!(parent: &self.span, worker = %self.id, server = %self.plan.server, tenant = self.plan.whose(), limit = limit.as_str(), "worker {how}");
     }
 

@@ -27,6 +27,7 @@ mod egress;
 mod excerpt;
 mod hibernation;
 mod inbox;
+mod life;
 mod lifecycle;
 mod limits;
 mod malformed;
@@ -38,6 +39,7 @@ mod tools;
 
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -64,6 +66,8 @@ use crate::routing::StartPlan;
 use crate::routing::{Edition, ListKey};
 use crate::telemetry::Warnings;
 use crate::worker::Worker;
+
+pub use self::life::{Life, LifeEntry, LifeStage};
 
 /// One worker and the calls it is busy with.
 pub struct WorkerConnection {
@@ -93,6 +97,8 @@ pub struct WorkerConnection {
     broadcasts: Mutex<Broadcasts>,
     /// Processes that were stopped for their sleep.
     frozen: Mutex<Vec<u32>>,
+    /// What the worker went through.
+    life: Mutex<Life>,
     /// Lines of stderr that are in the metrics already.
     stderr_counted: AtomicU64,
     /// Messages that were off, in the log.
@@ -273,6 +279,7 @@ impl WorkerConnection {
             tools: OwnTools::default(),
             broadcasts: Mutex::default(),
             frozen: Mutex::default(),
+            life: Mutex::default(),
             stderr_counted: AtomicU64::new(0),
             warnings: Warnings::default(),
             egress_warnings: Warnings::default(),
@@ -296,6 +303,21 @@ impl WorkerConnection {
     /// The pool key, which the connection's sessions have in common.
     pub(crate) fn key(&self) -> PoolKey {
         self.key
+    }
+
+    /// What the worker went through until now.
+    pub fn life(&self) -> Life {
+        self.life.lock().clone()
+    }
+
+    /// Notes what the worker has come to just now, and how.
+    pub fn note_life(&self, stage: LifeStage, how: &str) {
+        self.life.lock().note(SystemTime::now(), stage, how);
+    }
+
+    /// Goes on with the life of the spare that the worker was.
+    pub(crate) fn goes_on_from(&self, spare: &Self) {
+        *self.life.lock() = spare.life();
     }
 
     /// What the worker was started as.

@@ -41,3 +41,24 @@ fn what_configures_the_registry_tells_requests_apart_and_where_caches_are_does_n
     assert_ne!(request("b", false).id(), plain);
     assert_ne!(request("a", true).id(), plain);
 }
+
+#[tokio::test(start_paused = true)]
+async fn installs_under_way_are_told_the_first_that_was_begun_at_the_front() {
+    let root = tempfile::tempdir().expect("a folder");
+    let installer = Installer::open(root.path(), None).expect("opens");
+    let (server, since) = (ServerName::new("s"), Instant::now());
+    for (n, name) in ["c", "a", "b", "d"].into_iter().enumerate() {
+        let slot = installer.slot(&server, request(name, false)).expect("room");
+        if name != "d" {
+            slot.state.send_replace(State::Installing {
+                since: since + Duration::from_secs(n as u64),
+                stage: Stage::Resolving,
+            });
+        }
+    }
+    tokio::time::advance(Duration::from_secs(9)).await;
+    let told = installer.under_way();
+    let names: Vec<_> = told.iter().map(|it| it.package.as_str()).collect();
+    assert_eq!(names, ["c", "a", "b"]);
+    assert_eq!(told[0].lasted, Duration::from_secs(9));
+}

@@ -1,6 +1,6 @@
 //! Memory: room for starts, sleep, and what goes first.
 
-use super::super::Sleep;
+use super::super::{Grants, NotHibernated, Sleep};
 use super::*;
 
 const MIB: u64 = 1 << 20;
@@ -224,6 +224,46 @@ fn what_swap_gives_back_counts_and_is_made_room_for() {
             bench.tell(Event::Hibernated(id, None));
         }
     }
+    bench.policy.check_invariants();
+}
+
+#[test]
+fn only_an_idle_worker_hibernates_when_it_is_told_to() {
+    // Without a timer for it.
+    let mut bench = Bench::new(limits(8));
+    let why_not = |bench: &Bench, id| bench.policy.may_hibernate(id).expect_err("refused");
+    assert_eq!(why_not(&bench, WorkerId(9)), NotHibernated::NoSuchWorker);
+    bench.want(1, "a");
+    let id = bench.started().expect("started");
+    assert_eq!(why_not(&bench, id), NotHibernated::Starting);
+    bench.tell(Event::Ready(id));
+    assert_eq!(why_not(&bench, id), NotHibernated::Busy(1));
+    bench.tell(Event::Hibernate(id));
+    assert!(!bench.said(&Action::Hibernate(id)), "it serves");
+    bench.release(id);
+    assert_eq!(bench.policy.may_hibernate(id), Ok(()));
+    bench.tell(Event::Hibernate(id));
+    assert!(bench.said(&Action::Hibernate(id)));
+    assert_eq!(why_not(&bench, id), NotHibernated::Asleep);
+    bench.tell(Event::Hibernated(id, Some(MIB)));
+    assert_eq!(why_not(&bench, id), NotHibernated::Asleep);
+    let ticket = bench.want(1, "a");
+    assert!(bench.said(&Action::Wake(id)) && bench.said(&Action::Grant(ticket, id)));
+    let counted = Grants {
+        warm: 0,
+        woken: 1,
+        first: 1,
+    };
+    assert_eq!(bench.policy.grants(), counted);
+    bench.release(id);
+    bench.want(1, "a");
+    assert_eq!(bench.policy.grants().warm, 1);
+    bench.release(id);
+    bench.tell(Event::Hibernate(id));
+    bench.tell(Event::Hibernated(id, None));
+    assert_eq!(why_not(&bench, id), NotHibernated::Unsupported);
+    bench.tell(Event::Retire(id, StopReason::Admin));
+    assert_eq!(why_not(&bench, id), NotHibernated::Leaving);
     bench.policy.check_invariants();
 }
 

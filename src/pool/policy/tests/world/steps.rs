@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    /// Measurements, page-outs that end, words in sleep, pressure.
+    /// Measurements, page-outs that end, words in sleep, pressure, an operator who wants memory back.
     fn weigh(&mut self) {
         let ids: Vec<_> = self.processes.keys().copied().collect();
         let Some(id) = self.rng.pick(&ids).copied() else {
@@ -157,7 +157,8 @@ impl World {
         };
         let bytes = self.rng.below(300) << 20;
         match self.rng.below(8) {
-            0 => self.tell(Event::Pressure(bytes)),
+            0 if bytes % (2 << 20) == 0 => self.tell(Event::Pressure(bytes)),
+            0 => self.tell(Event::Hibernate(id)),
             1 => self.tell(Event::SpontaneousWake(id)),
             2..4 => self.tell(Event::Measured(id, bytes)),
             _ => {
