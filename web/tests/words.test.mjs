@@ -34,6 +34,16 @@ test("a request that waits for a moment is no trouble", () => {
   assert.deepEqual(more, ["1 request waits, the longest for 20 ms (acme at search)."]);
 });
 
+test("a full pool is no trouble until somebody has to make room", () => {
+  const now = calm();
+  now.binding = { shows: "reached", limit: "max_workers", key: "pool.max_workers", since_seconds: null, tenant: null, server: null, message: "all 64 places are taken" };
+  assert.equal(verdict(now).sign, "good");
+  assert.deepEqual(verdict(now).more, ["All 64 places are taken."]);
+  now.binding.shows = "evicts";
+  assert.equal(verdict(now).sign, "warn");
+  assert.equal(bindingWords(now).title, "All 100 places for workers are taken, and idle workers make room");
+});
+
 test("a message of the supervisor becomes a sentence", () => {
   assert.equal(sentence("no worker within 3s (raise `x`)"), "No worker within 3s (raise `x`).");
   assert.equal(sentence("is it?"), "Is it?");

@@ -21,7 +21,7 @@ async function call(tenant, server, tool, args = {}) {
 
 const settled = (page) => page.waitForFunction(() => document.querySelector(".connection")?.textContent.includes("Live") && !document.querySelector("[aria-busy=true]"));
 const path = (page) => page.evaluate(() => location.hash);
-const workers = (page) => page.locator(".tile", { hasText: "Workers" }).locator(".big");
+const workers = (page) => page.locator(".tile .big").first();
 
 const withToken = {
   "the token is asked for, and opens the dashboard": async () => {
@@ -45,7 +45,7 @@ const withoutToken = {
   "it renders, and a call shows without anything done": async () => {
     const { page, seen, context } = await newPage(browser, admin);
     await settled(page);
-    await page.getByText("All is quiet").waitFor();
+    await page.locator(".headline", { hasText: "All is quiet" }).waitFor();
     assert.match(await workers(page).textContent(), /^0 of/);
     const { ok, said } = await call("acme", "demo", "echo", { message: "hello" });
     assert.ok(ok, said);
