@@ -28,7 +28,7 @@ const DEFAULT_POINTS: usize = 360;
 async fn render<S: Supervisor>(admin: Admin<S>, query: OverviewQuery) -> Result<Bytes, ApiError> {
     let looked = tokio::task::spawn_blocking(move || {
         let frame = admin.supervisor.overview();
-        admin.rendered.get(frame, &query)
+        admin.rendered.get(&frame, &query)
     });
     let failed = |why: String| ApiError::new(ApiReason::Internal, why);
     match looked.await {

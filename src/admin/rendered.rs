@@ -1,6 +1,6 @@
 //! Overviews as they are sent, kept as long as their frame is the latest.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -10,11 +10,14 @@ use super::overview::{Frame, Overview, OverviewQuery};
 use crate::escape;
 
 /// Answers to different queries that are kept of one frame.
-const MAX_KEPT: usize = 64;
+const MAX_KEPT: usize = 16;
 
 /// Answers as they are sent, of the latest frame: those who ask the same get the same.
 #[derive(Debug, Default)]
-pub(super) struct Rendered(Mutex<Option<(Arc<Frame>, FxHashMap<OverviewQuery, Bytes>)>>);
+pub(super) struct Rendered(Mutex<Option<Kept>>);
+
+/// Of which frame, which is not kept for it, and the answers by what was asked.
+type Kept = (Weak<Frame>, FxHashMap<OverviewQuery, Bytes>);
 
 impl Rendered {
     /// The overview of that frame that is asked for, as JSON.
@@ -23,18 +26,22 @@ impl Rendered {
     /// It cannot be written as JSON.
     pub(super) fn get(
         &self,
-        frame: Arc<Frame>,
+        frame: &Arc<Frame>,
         query: &OverviewQuery,
     ) -> Result<Bytes, serde_json::Error> {
         let mut latest = self.0.lock();
         let kept = match &mut *latest {
-            Some((of, kept)) if Arc::ptr_eq(of, &frame) => kept,
-            other => &mut other.insert((Arc::clone(&frame), FxHashMap::default())).1,
+            Some((of, kept)) if std::ptr::eq(of.as_ptr(), Arc::as_ptr(frame)) => kept,
+            other => {
+                &mut other
+                    .insert((Arc::downgrade(frame), FxHashMap::default()))
+                    .1
+            }
         };
         if let Some(json) = kept.get(query) {
             return Ok(json.clone());
         }
-        let json = serde_json::to_string(&Overview::of(&frame, query))?;
+        let json = serde_json::to_string(&Overview::of(frame, query))?;
         let json = Bytes::from(escape::in_json(&json).into_owned());
         if kept.len() < MAX_KEPT {
             kept.insert(query.clone(), json.clone());

@@ -1,6 +1,6 @@
 //! The router over a supervisor that is made up.
 
-mod dashboard;
+mod dashboard_tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -129,13 +129,11 @@ impl Policy {
         out: &mut Vec<Action>,
     ) {
         self.no_longer_idle(id);
-        if let Some(worker) = self.workers.get(&id) {
-            self.grants.count(worker.sleep, worker.granted);
-        }
-        self.wakes(now, id, out);
+        let has_slept = self.wakes(now, id, out);
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
+        self.grants.count(has_slept, worker.granted);
         worker.in_flight += 1;
         *worker.of_sessions.entry(claim.session).or_default() += 1;
         worker.granted += 1;

@@ -1,7 +1,5 @@
 //! How requests came to their workers, counted.
 
-use super::footprint::Sleep;
-
 /// Slots that were granted since the pool began, by what their worker was before.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Grants {
@@ -14,12 +12,12 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// Counts a slot of a worker that has granted so many and sleeps so, before it is taken.
-    pub(super) fn count(&mut self, sleep: Sleep, granted: u64) {
-        let kind = match sleep {
-            Sleep::FallingAsleep | Sleep::Asleep => &mut self.woken,
-            Sleep::Awake if granted == 0 => &mut self.first,
-            Sleep::Awake => &mut self.warm,
+    /// Counts a slot of a worker that has granted so many before, and has slept until now or not.
+    pub(super) fn count(&mut self, has_slept: bool, granted: u64) {
+        let kind = match (has_slept, granted) {
+            (true, _) => &mut self.woken,
+            (false, 0) => &mut self.first,
+            (false, _) => &mut self.warm,
         };
         *kind += 1;
     }

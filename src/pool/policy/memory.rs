@@ -169,13 +169,13 @@ impl Policy {
         self.schedule(now, out);
     }
 
-    /// The worker is in use again, or says something unasked: it is as heavy as it was.
-    pub(super) fn wakes(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) {
+    /// The worker is in use again, or says something unasked: it is as heavy as it was. Says whether it slept.
+    pub(super) fn wakes(&mut self, now: Instant, id: WorkerId, out: &mut Vec<Action>) -> bool {
         let Some(worker) = self.workers.get_mut(&id) else {
-            return;
+            return false;
         };
         if worker.phase != Phase::Ready || worker.sleep == Sleep::Awake {
-            return;
+            return false;
         }
         worker.sleep = Sleep::Awake;
         worker.page_out = None;
@@ -192,6 +192,7 @@ impl Policy {
         }
         self.charge(id, bytes);
         self.shed_excess(now, Some(id), out);
+        true
     }
 
     /// Unasked output of an idle worker: it may fall asleep again later.
