@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { alike } from "../src/words/alike.ts";
 import { Pool } from "../dev/pool.mjs";
 import { EVENT_GROUPS, eventSign, eventWords } from "../src/words/events.ts";
 import { address, parse, wanted } from "../src/words/route.ts";
@@ -78,4 +79,11 @@ test("ends that are faults look like faults", () => {
   assert.equal(eventWords("something_new"), "something new");
   assert.ok(EVENT_GROUPS.troubles({ kind: "package_failed" }));
   assert.ok(!EVENT_GROUPS.troubles({ kind: "worker_ready" }));
+});
+
+test("failures that are the same are told once", () => {
+  const row = (id, reason, worker) => ({ id, outcome: "failed", reason, tenant: "acme", server: "search", method: "tools/call", worker });
+  const rows = [row("3", "circuit_open", null), row("2", "worker_exited", "w1"), row("1", "circuit_open", null), row("0", "worker_exited", "w2")];
+  const told = alike(rows).map(({ row, count }) => [row.id, count]);
+  assert.deepEqual(told, [["3", 2], ["2", 1], ["0", 1]]);
 });

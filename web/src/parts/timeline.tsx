@@ -20,6 +20,9 @@ const STEPS: Record<string, readonly [string, Sign]> = {
   ended: ["Ended", "off"],
 };
 
+/** Messages that say no more than the step's name. */
+const SAME = new Set(["started", "spawned", "given its first request"]);
+
 /** What a worker is from a step on, as the colours of the bar have it. */
 const THEN: Record<string, string> = {
   starting: "starting",
@@ -60,7 +63,7 @@ export function Timeline({ steps, leftOut, now }: { steps: readonly TimelineStep
                 {clock(step.at_ms, now)}
               </span>
               <span>
-                <b>{name}</b> <Words text={withoutName(name, step.message)} />
+                <b>{name}</b> {!SAME.has(step.message) && <Words text={withoutName(name, step.message)} />}
                 {leftOut > 0 && i === 7 && <span class="note"> Then {leftOut} steps that are not kept.</span>}
               </span>
             </li>

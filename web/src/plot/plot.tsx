@@ -26,7 +26,7 @@ export interface PlotProps {
 const HEIGHT = 132;
 const TOP = 8;
 const BOTTOM = 18;
-const LEFT = 44;
+const LEFT = 54;
 
 export function Plot({ title, about, times, series, isStacked, format, base = 10, stepSeconds }: PlotProps) {
   const frame = useRef<HTMLDivElement>(null);

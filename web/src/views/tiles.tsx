@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import type { Overview } from "../api/types.ts";
 import { Bar, Legend, type Part } from "../parts/bar.tsx";
 import { ServerLink, TenantLink, Words } from "../parts/text.tsx";
-import { bytes, count, duration, percent, plural, short } from "../words/format.ts";
+import { bytes, count, duration, level, percent, plural, short } from "../words/format.ts";
 import { STATE_WORDS, STATES } from "../words/states.ts";
 import { bindingWords } from "../words/verdict.ts";
 
@@ -102,7 +102,7 @@ function Calls({ overview }: { overview: Overview }) {
       <Bar parts={parts} whole={0} label={`${percent(rates.errors_per_minute, rates.calls_per_minute)} of calls are errors`} />
       <Legend parts={parts} />
       <p class="aside">
-        {short(rates.cpu_cores)} processors in use by workers, {plural(status.sessions, "open session")}, up for {duration(status.uptime_seconds)}.
+        {level(rates.cpu_cores, 2)} processors in use by workers, {plural(status.sessions, "open session")}, up for {duration(status.uptime_seconds)}.
       </p>
     </Tile>
   );

@@ -133,7 +133,7 @@ function Living({ row, now }: { row: WorkerRow; now: number }) {
           ["Requests in its life", count(row.requests)],
           ["Memory", row.memory_bytes === null ? "not measured yet" : bytes(row.memory_bytes)],
           ["Age", duration(Math.round(row.age_seconds))],
-          ["Processes", row.processes.length > 0 ? `${count(row.processes.length)}, ${row.processes.length > 6 ? `the first ${row.processes.slice(0, 6).join(" ")}` : row.processes.join(" ")}` : (row.pid ?? "–")],
+          ["Processes", row.processes.length > 0 ? `${count(row.processes.length)} (${row.processes.slice(0, 6).join(" ")}${row.processes.length > 6 ? " …" : ""})` : (row.pid ?? "–")],
           ["Lines on stderr", count(row.stderr_lines)],
         ]}
       />

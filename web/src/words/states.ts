@@ -54,7 +54,7 @@ export const REASON_WORDS: Record<string, string> = {
   memory_exhausted: "All tenants together hold what http.memory allows.",
   body_timeout: "A request's body stopped coming.",
   start_failed: "A worker ended before it was ready. Its stderr says why.",
-  circuit_open: "A server failed repeatedly and is left alone for a while.",
+  circuit_open: "The server is left alone for a while, after failures.",
   worker_exited: "A worker ended with the request in flight.",
   request_timeout: "No answer in time; the worker was told that the request is cancelled.",
   config_invalid: "A caller's config does not fit the server's schema, or a needed value is missing.",
