@@ -15,6 +15,8 @@ import { Waiting } from "./waiting.tsx";
 import { Panel } from "../parts/panel.tsx";
 import { address } from "../words/route.ts";
 
+const EVENTS_SHOWN = 8;
+
 export function OverviewView({ live, now }: ViewProps) {
   const { overview } = live;
   if (overview === null) return <Waiting live={live} />;
@@ -28,6 +30,7 @@ export function OverviewView({ live, now }: ViewProps) {
           <Circuits rows={overview.circuits} />
           <Installs rows={overview.installs} />
           <Grants rows={overview.oauth} now={now} />
+          <Refusals rejections={overview.rejections} evictions={overview.evictions} />
         </div>
         <Failures now={now} />
       </div>
@@ -36,11 +39,10 @@ export function OverviewView({ live, now }: ViewProps) {
         <TopTenants rows={overview.tenants} />
         <TopServers rows={overview.servers} />
         <StartMix starts={overview.starts} />
-        <Refusals rejections={overview.rejections} evictions={overview.evictions} />
+        <Panel title="What happened" note={<a href={address("events")}>All events</a>}>
+          <EventList events={overview.events.rows.slice(0, EVENTS_SHOWN)} now={now} />
+        </Panel>
       </div>
-      <Panel title="What happened" note={<a href={address("events")}>All events</a>}>
-        <EventList events={overview.events.rows.slice(0, 10)} now={now} />
-      </Panel>
     </>
   );
 }
