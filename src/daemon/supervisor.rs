@@ -462,7 +462,10 @@ impl Supervisor for Running {
 
     fn hibernate_worker(&self, id: WorkerId) -> Result<(), NotHibernated> {
         let workers = self.gateway.workers();
+        let connection = workers.connection(id);
         let done = match can_hibernate() {
+            // Whatever the host can do.
+            _ if connection.is_none() => Err(NotHibernated::NoSuchWorker),
             Ok(()) => workers.pool().hibernate(id).map_err(|why| {
                 of_not_hibernated(id, why)
                     .map_or(NotHibernated::NoSuchWorker, NotHibernated::Unavailable)
@@ -471,7 +474,6 @@ impl Supervisor for Running {
                 "workers are not hibernated on this host: {error}"
             ))),
         };
-        let connection = workers.connection(id);
         let plan = connection.as_ref().map(|connection| connection.plan());
         self.acted(on_worker("hibernate", id, plan, done.is_ok()));
         done
