@@ -1,6 +1,6 @@
 //! The dashboard in a real browser: of a real pool, and of one that does not exist, as large as it may be.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ async fn script(name: &str, args: &[&str]) {
     let node = root().join("target/peers/node/node_modules/node/bin/node");
     let script = root().join("web/tests/browser").join(name);
     let packages = root().join("web/node_modules/playwright-core");
-    assert!(Path::new(&packages).exists(), "run scripts/web --check");
+    assert!(packages.exists(), "run scripts/web --check");
     let run = tokio::process::Command::new(node)
         .arg(script)
         .args(args)
