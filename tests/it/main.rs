@@ -16,6 +16,7 @@ mod config;
 mod config_kept;
 mod config_of_all;
 mod dashboard;
+mod dashboard_page;
 mod ended;
 mod examples;
 mod faults;

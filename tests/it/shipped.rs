@@ -143,6 +143,7 @@ fn played_tests() -> tempfile::TempDir {
     for name in [
         "scripts/install",
         "scripts/layers",
+        "scripts/web",
         "scripts/zram",
         "tests/peers/setup.sh",
         "tests/launchers.sh",
