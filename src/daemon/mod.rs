@@ -41,6 +41,7 @@ mod shutdown;
 mod signals;
 mod start_up;
 mod supervisor;
+mod traces;
 mod usage;
 mod users;
 

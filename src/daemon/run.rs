@@ -19,11 +19,13 @@ use super::service_manager::{self, Inherited};
 use super::shutdown::Background;
 use super::signals::Signals;
 use super::start_up;
+use super::traces;
 use super::usage;
 use crate::admin;
 use crate::config::{self, Config};
 use crate::front::{Front, Tls};
 use crate::store::StateDir;
+use crate::telemetry::Exporter;
 use crate::worker::Guardian;
 
 fn read(options: &Options) -> Result<LoadedConfig, ServeError> {
@@ -65,6 +67,7 @@ pub async fn serve(mut options: Options) -> Result<(), ServeError> {
     let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
     let service = Service::assemble(&options, &config, state, &guardian, tls.clone()).await?;
 
+    let exporter = traces::start(&config.tracing).await?;
     let shutdown = CancellationToken::new();
     let admin_router = admin::router(
         Arc::clone(&service.running),
@@ -87,7 +90,7 @@ pub async fn serve(mut options: Options) -> Result<(), ServeError> {
     }
     let slots = &service.reloader.slots;
     let doors = Doors::serve(bound, &front, tls, slots, admin_router, &shutdown);
-    let background = begin_background(&service, &front, &shutdown);
+    let background = begin_background(&service, &front, exporter, &shutdown);
     service_manager::ready(&format!("MCP at {http}, admin at {admin}"));
     service.until_drain(&mut signals).await;
     service
@@ -100,6 +103,7 @@ pub async fn serve(mut options: Options) -> Result<(), ServeError> {
 fn begin_background(
     service: &Service,
     front: &Arc<Front>,
+    exporter: Option<Exporter>,
     shutdown: &CancellationToken,
 ) -> Background {
     let sampling = tokio::spawn(sampler::run(
@@ -126,6 +130,7 @@ fn begin_background(
     Background {
         grants,
         grants_stop,
+        exporter,
         others: vec![sampling, watching, refreshing, settling, watchdog, counting],
     }
 }

@@ -16,9 +16,11 @@ use super::worker_events::WorkerEvent;
 use super::worker_launcher::{Lifecycle, WorkerLauncher};
 use super::workers::Workers;
 use crate::folders;
-use crate::ids::{PoolKey, WorkerId};
+use crate::ids::{PoolKey, ServerName, WorkerId};
 use crate::pool::{ExitCause, Launcher, StartFailure, Stop};
+use crate::protocol::TraceContext;
 use crate::routing::StartPlan;
+use crate::telemetry::RequestSpan;
 use crate::telemetry::labels::StartOutcome;
 use crate::usage::Amounts;
 use crate::worker;
@@ -61,6 +63,9 @@ impl Launcher for WorkerLauncher {
 impl Lifecycle for Workers {
     fn start(self: Arc<Self>, id: WorkerId, key: PoolKey, plan: Arc<StartPlan>) {
         let connection = WorkerConnection::new(id, key, plan, Arc::clone(&self.services));
+        if let Some(context) = trace_of(connection.plan()) {
+            connection.starts_for(context);
+        }
         self.add_connection(Arc::clone(&connection));
         let tasks = self.tasks().clone();
         let span = connection.span().clone();
@@ -126,6 +131,17 @@ impl Lifecycle for Workers {
     }
 }
 
+/// The trace of the request that a worker of that plan is started for, if the start is made in its course. What frees a place for a start
+/// is another request now and then: one of another tenant or server is not whom the start is for.
+fn trace_of(plan: &StartPlan) -> Option<TraceContext> {
+    let request = RequestSpan::current()?;
+    let is_for_it = plan.tenant.as_ref() == request.tenant() && !plan.is_spare();
+    // Where all servers are offered as one, the request is for any of them.
+    let is_of = |server: &ServerName| *server == plan.server || *server == ServerName::all();
+    let is_for_it = is_for_it && request.server().is_some_and(is_of);
+    request.trace().filter(|_| is_for_it)?.for_start()
+}
+
 /// A worker's life, from its start until the last process of its tree is gone.
 async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
     let id = connection.id();
@@ -153,6 +169,7 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
                 worker = %id, server = %plan.server, tenant = plan.whose(), pid = worker.pid(),
                 took_ms = since.elapsed().as_millis(), "worker ready"
             );
+            connection.is_ready();
             workers.tell(WorkerEvent::Ready(&connection));
             workers.pool().ready(id, Arc::clone(&connection));
             workers.note_what_runs(&connection, &worker);
@@ -226,6 +243,7 @@ async fn adopted(
                 worker = %id, server = %plan.server, tenant = plan.whose(), pid = worker.pid(),
                 took_ms = since.elapsed().as_millis(), "spare adopted"
             );
+            connection.is_ready();
             workers.tell(WorkerEvent::Ready(&connection));
             workers.pool().ready(id, Arc::clone(&connection));
         }
