@@ -332,7 +332,7 @@ mod tests {
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 46, "a new metric is not recorded here");
+        assert_eq!(families.len(), 48, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));
@@ -341,6 +341,7 @@ mod tests {
         let values = values.chain(ExitReason::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(EvictionReason::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Outcome::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(SpanDrop::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Anomaly::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Limit::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(EgressOutcome::ALL.iter().map(|v| v.as_str()));

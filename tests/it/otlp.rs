@@ -76,7 +76,7 @@ async fn what_a_request_says_of_its_trace_goes_on_where_nothing_is_exported() {
     assert_eq!(meta["meta"], json!({"k": 1}));
 
     let rows = pool.admin_json("requests?tenant=acme").await;
-    let ids: Vec<_> = rows.as_array().expect("rows").iter();
+    let ids = rows.as_array().expect("rows").iter();
     let ids: Vec<_> = ids.filter_map(|row| row["trace_id"].as_str()).collect();
     assert_eq!(
         ids,
