@@ -81,7 +81,7 @@ impl TraceFlags {
 
     /// The flags as a byte.
     pub fn byte(self) -> u8 {
-        u8::from(self.is_sampled) * Self::SAMPLED | u8::from(self.is_random) * Self::RANDOM
+        (u8::from(self.is_sampled) * Self::SAMPLED) | (u8::from(self.is_random) * Self::RANDOM)
     }
 }
 

@@ -178,5 +178,9 @@ impl TracePart {
 pub const MAX_FACT: usize = 128;
 
 fn cut(text: &str) -> Box<str> {
-    text[..text.floor_char_boundary(MAX_FACT)].into()
+    let mut end = text.len().min(MAX_FACT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].into()
 }
