@@ -128,6 +128,11 @@ static RUN: LazyLock<String> = LazyLock::new(|| {
     data_encoding::HEXLOWER.encode(&bytes)
 });
 
+/// Tells this run from others: the first part of the id of each of its requests.
+pub fn run() -> &'static str {
+    &RUN
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{:x}", *RUN, self.0)

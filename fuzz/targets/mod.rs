@@ -27,6 +27,7 @@ mod repair;
 mod sse;
 mod stateless;
 mod template;
+mod trace_context;
 
 /// Takes any bytes, and panics where what is promised does not hold.
 pub type Target = fn(&[u8]);
@@ -53,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("sse", sse::run),
     ("stateless", stateless::run),
     ("template", template::run),
+    ("trace_context", trace_context::run),
 ];
 
 /// Runs the target of that name.

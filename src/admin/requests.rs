@@ -90,6 +90,9 @@ pub struct RequestRow {
     pub method: Option<String>,
     /// Its session, as the log calls it.
     pub session: Option<String>,
+    /// The trace that it is part of (`traceparent`), in hexadecimal digits.
+    #[serde(default)]
+    pub trace_id: Option<String>,
     /// The worker that it was handed to.
     #[serde(with = "optional_worker_id")]
     pub worker: Option<WorkerId>,
@@ -125,6 +128,7 @@ impl From<RequestTrace> for RequestRow {
             server: request.server,
             method: request.method.map(str::to_owned),
             session: request.session,
+            trace_id: request.trace.map(|id| id.to_string()),
             worker: passed.worker,
             outcome: outcome.to_owned(),
             reason: passed.reason.map(str::to_owned),

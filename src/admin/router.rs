@@ -144,7 +144,8 @@ async fn scrape<S: Supervisor>(State(admin): State<Admin<S>>, headers: HeaderMap
         .filter_map(|value| value.to_str().ok())
         .collect();
     let format = Format::negotiate(&accept.join(","));
-    match format.encode(&admin.metrics.gather()) {
+    let (families, exemplars) = (admin.metrics.gather(), admin.metrics.exemplars());
+    match format.encode(&families, &exemplars) {
         Ok(text) => ([(CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => ApiError::new(
             ApiReason::Internal,

@@ -64,6 +64,7 @@ mod subscribers;
 mod subscriptions;
 mod suspicion;
 mod suspicion_table;
+mod trace_meta;
 mod worker_side;
 
 pub use action::{Action, Anomaly, Malformed, MalformedOutcome};
@@ -85,6 +86,7 @@ pub use repeat::{called_tool, repeatable_tools};
 pub use roots::{ClientRoots, MAX_ROOTS, RootsError};
 pub use server_info::{ServerInfo, ServerInfoError};
 pub use subscriptions::{MAX_SUBSCRIBED, MAX_SUBSCRIPTIONS};
+pub use trace_meta::{call_error, target_of, trace_context_of, with_trace_context};
 
 #[cfg(test)]
 mod combinations_tests;

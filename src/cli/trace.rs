@@ -118,6 +118,7 @@ fn render(row: &RequestRow) -> String {
         ("server", row.server.as_ref().map(ToString::to_string)),
         ("method", row.method.clone()),
         ("session", row.session.clone()),
+        ("trace", row.trace_id.clone()),
         ("worker", row.worker.map(|worker| worker.to_string())),
         ("outcome", Some(outcome(row))),
     ];
@@ -222,6 +223,7 @@ mod tests {
             server: Some(ServerName::new("github")),
             method: Some("tools/call".into()),
             session: Some("ab12cd34".into()),
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736".into()),
             worker: Some(WorkerId(12)),
             outcome: "ok".into(),
             reason: None,

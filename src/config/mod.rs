@@ -54,6 +54,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod tracing;
 mod units;
 mod values;
 mod whole;
@@ -78,5 +79,6 @@ pub use read::{canonical, state_dir};
 pub use resembling::resembles;
 pub use schema::{json_schema, reference};
 pub use tools::Tools;
+pub use tracing::Tracing;
 pub use units::{SizeOrShare, size as parse_size};
 pub use whole::Exposed;

@@ -11,7 +11,7 @@ use super::names::is_variable;
 use super::origins::Origins;
 use super::reader::Reader;
 use super::units::secs;
-use super::{audit, auth, policy, rates, secret_source, servers, tenants};
+use super::{audit, auth, policy, rates, secret_source, servers, tenants, tracing};
 use crate::protocol::FailureStatus;
 
 /// Variables that workers get without being told to: without the first three, npx and uvx cannot
@@ -25,6 +25,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
     let auth = root.table("auth", |reader| auth::auth(reader, base_dir));
     let rates = root.table("limits", rates::defaults);
     let audit = root.table("audit", |reader| audit::audit(reader, base_dir));
+    let tracing = root.table("tracing", |reader| tracing::tracing(reader, base_dir));
     let aggregate = root.table("aggregate", aggregate);
     let pool = root.table("pool", pool);
     let state = root.table("state", |reader| state(reader, base_dir));
@@ -39,6 +40,7 @@ pub(super) fn config(root: &mut Reader<'_, '_>, base_dir: &Path) -> Config {
         auth,
         rates,
         audit,
+        tracing,
         aggregate,
         pool,
         state,

@@ -4,6 +4,7 @@ use secrecy::ExposeSecret;
 
 use super::audit::Audit;
 use super::model::{Admin, Config, Http, State};
+use super::tracing::Tracing;
 
 impl Config {
     /// The keys in which `new` differs from this config, which is in force, and that take effect with the next
@@ -12,6 +13,7 @@ impl Config {
         let mut keys = of_http(&self.http, &new.http);
         keys.extend(of_admin(&self.admin, &new.admin));
         keys.extend(of_audit(&self.audit, &new.audit));
+        keys.extend(of_tracing(&self.tracing, &new.tracing));
         keys.extend(of_state(&self.state, &new.state));
         if self.sandbox != new.sandbox {
             keys.push("sandbox.uids");
@@ -80,6 +82,22 @@ fn of_audit(old: &Audit, new: &Audit) -> Vec<&'static str> {
     .collect()
 }
 
+fn of_tracing(old: &Tracing, new: &Tracing) -> Vec<&'static str> {
+    let Tracing {
+        endpoint,
+        headers,
+        sample_ratio,
+        service_name,
+    } = old;
+    changed([
+        ("tracing.endpoint", *endpoint != new.endpoint),
+        ("tracing.headers", *headers != new.headers),
+        ("tracing.sample_ratio", *sample_ratio != new.sample_ratio),
+        ("tracing.service_name", *service_name != new.service_name),
+    ])
+    .collect()
+}
+
 fn of_state(old: &State, new: &State) -> Vec<&'static str> {
     let State {
         dir,
@@ -110,7 +128,7 @@ mod tests {
     fn what_takes_a_restart_is_named_and_what_does_not_is_not() {
         let old = config("");
         let new = config(
-            "[http]\nlisten = \"127.0.0.1:1\"\nconnections = 9\n[admin]\ntoken = \"x\"\nlisten = \"127.0.0.1:2\"\n[audit]\nfile = \"a\"\nkeep = 2\n[state]\ndir = \"b\"\nsecrets_refresh = \"1h\"\n[pool]\nmax_workers = 3\n",
+            "[http]\nlisten = \"127.0.0.1:1\"\nconnections = 9\n[admin]\ntoken = \"x\"\nlisten = \"127.0.0.1:2\"\n[audit]\nfile = \"a\"\nkeep = 2\n[tracing]\nsample_ratio = 0.5\n[state]\ndir = \"b\"\nsecrets_refresh = \"1h\"\n[pool]\nmax_workers = 3\n",
         );
         assert_eq!(
             old.needs_restart(&new),
@@ -120,6 +138,7 @@ mod tests {
                 "admin.token",
                 "audit.file",
                 "audit.keep",
+                "tracing.sample_ratio",
                 "state.dir"
             ]
         );

@@ -14,6 +14,17 @@ pub(super) fn secrets(
     reader: &mut Reader<'_, '_>,
     base_dir: &Path,
 ) -> BTreeMap<String, SecretSource> {
+    let doc = "Where its secrets are: { env = \"VARIABLE\" } of stdiopool's environment, { file = \"path\" }, or { command = [\"program\", …] } whose output it is.";
+    by_name(reader, "secrets", base_dir, doc)
+}
+
+/// Reads a table of secrets: where each is, by its name.
+pub(super) fn by_name(
+    reader: &mut Reader<'_, '_>,
+    key: &'static str,
+    base_dir: &Path,
+    doc: &'static str,
+) -> BTreeMap<String, SecretSource> {
     let text = json!({ "type": "string" });
     let schema = json!({
         "type": "object",
@@ -25,15 +36,14 @@ pub(super) fn secrets(
             "maxProperties": 1,
         },
     });
-    let name = reader.name("secrets");
-    let doc = "Where its secrets are: { env = \"VARIABLE\" } of stdiopool's environment, { file = \"path\" }, or { command = [\"program\", …] } whose output it is.";
-    reader.keep_private("secrets");
-    let Some(value) = reader.raw("secrets", schema, doc) else {
+    let name = reader.name(key);
+    reader.keep_private(key);
+    let Some(value) = reader.raw(key, schema, doc) else {
         return BTreeMap::new();
     };
     let Some(table) = value.get_ref().as_table() else {
         reader.wrong(
-            "secrets",
+            key,
             format!("`{name}` must be a table, not {}", shown(value.get_ref())),
         );
         return BTreeMap::new();

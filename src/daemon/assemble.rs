@@ -93,6 +93,9 @@ pub enum ServeError {
         /// What the system says.
         source: io::Error,
     },
+    /// Spans cannot be exported.
+    #[error("spans cannot be exported: {0}")]
+    Tracing(String),
     /// Signals cannot be received.
     #[error("signals cannot be received: {0}")]
     Signals(io::Error),

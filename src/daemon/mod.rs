@@ -43,6 +43,7 @@ mod shutdown;
 mod signals;
 mod start_up;
 mod supervisor;
+mod traces;
 mod usage;
 mod users;
 

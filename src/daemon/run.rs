@@ -20,11 +20,13 @@ use super::service_manager::{self, Inherited};
 use super::shutdown::Background;
 use super::signals::Signals;
 use super::start_up;
+use super::traces;
 use super::usage;
 use crate::admin;
 use crate::config::{self, Config};
 use crate::front::{Front, Tls};
 use crate::store::StateDir;
+use crate::telemetry::Exporter;
 use crate::worker::Guardian;
 
 fn read(options: &Options) -> Result<LoadedConfig, ServeError> {
@@ -66,6 +68,7 @@ pub async fn serve(mut options: Options) -> Result<(), ServeError> {
     let tls = config.http.tls.as_ref().map(Tls::load).transpose()?;
     let service = Service::assemble(&options, &config, state, &guardian, tls.clone()).await?;
 
+    let exporter = traces::start(&config.tracing).await?;
     let shutdown = CancellationToken::new();
     let admin_router = admin::router(
         Arc::clone(&service.running),
@@ -88,7 +91,7 @@ pub async fn serve(mut options: Options) -> Result<(), ServeError> {
     }
     let slots = &service.reloader.slots;
     let doors = Doors::serve(bound, &front, tls, slots, admin_router, &shutdown);
-    let background = begin_background(&service, &front, &shutdown);
+    let background = begin_background(&service, &front, exporter, &shutdown);
     service_manager::ready(&format!("MCP at {http}, admin at {admin}"));
     service.until_drain(&mut signals).await;
     service
@@ -101,6 +104,7 @@ pub async fn serve(mut options: Options) -> Result<(), ServeError> {
 fn begin_background(
     service: &Service,
     front: &Arc<Front>,
+    exporter: Option<Exporter>,
     shutdown: &CancellationToken,
 ) -> Background {
     let sampling = tokio::spawn(sampler::run(
@@ -132,6 +136,7 @@ fn begin_background(
     Background {
         grants,
         grants_stop,
+        exporter,
         others: vec![
             sampling,
             watching,

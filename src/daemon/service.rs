@@ -244,6 +244,9 @@ fn set_when_scraped(
     metrics.on_scrape(move |metrics| {
         metrics.set_log_dropped(telemetry::log_lines_dropped());
         metrics.set_removals_failed(folders::removals_failed());
+        if let Some((exported, dropped)) = telemetry::exported_traces() {
+            metrics.set_traces(exported, dropped);
+        }
         if let Some(audit) = &audit {
             metrics.set_audit_lost(audit.lost());
         }

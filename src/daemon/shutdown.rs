@@ -12,6 +12,7 @@ use super::service_manager;
 use crate::admin::EventKind;
 use crate::front::Front;
 use crate::pool::StopReason;
+use crate::telemetry::Exporter;
 use crate::worker::Guardian;
 
 /// How long the shutdown may take beside `pool.drain_timeout`: workers stop within seconds, a guardian that does not
@@ -23,6 +24,8 @@ pub(super) struct Background {
     /// Looks after what tenants have authorised upstream, until `grants_stop`: workers need tokens until the last has ended.
     pub(super) grants: JoinHandle<()>,
     pub(super) grants_stop: CancellationToken,
+    /// Sends spans, until the last request is over.
+    pub(super) exporter: Option<Exporter>,
     /// End when the shutdown says so.
     pub(super) others: Vec<JoinHandle<()>>,
 }
@@ -59,6 +62,9 @@ impl Service {
         self.gateway.sessions().note_uses(2 * EXPIRY_PERIOD).await;
         shutdown.cancel();
         doors.join().await;
+        if let Some(exporter) = background.exporter {
+            exporter.shut_down().await;
+        }
         for task in background.others {
             // The task has ended with the others.
             let _ended = task.await;

@@ -318,6 +318,9 @@ impl ResponseStream {
         self.sent = Some(at);
         self.worker = Some(connection.id());
         RequestSpan::with_current(|request| {
+            if let Some(sampled) = request.sampled() {
+                sampled.got_worker(connection.start_times(), connection.waking());
+            }
             let progress = request.progress();
             progress.waited(self.waited);
             progress.sent(

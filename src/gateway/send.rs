@@ -15,11 +15,13 @@ use super::state::Gateway;
 use super::tool_view::ToolView;
 
 use crate::bridge::{
-    Listing, NotAdded, asked_level, called_tool, progress_token_of, subscribed_uri, with_additions,
+    Listing, NotAdded, asked_level, called_tool, progress_token_of, subscribed_uri,
+    trace_context_of, with_additions, with_trace_context,
 };
 use crate::pool::{Lease, Warmth};
-use crate::protocol::{Envelope, Failure, Method, Reason, code, result_response};
+use crate::protocol::{Envelope, Failure, Method, Reason, TraceContext, code, result_response};
 use crate::session::{Reserved, Session};
+use crate::telemetry::RequestSpan;
 use crate::tenancy::ClientConfig;
 use crate::upstream::{Called, SessionRequest, WorkerConnection, WorkerLauncher, error_response};
 
@@ -250,6 +252,12 @@ impl Gateway {
             None => None,
         };
         let envelope = read_again.as_ref().unwrap_or(prepared.envelope);
+        let traced = RequestSpan::trace_for_worker().and_then(|own| traced(envelope, &own));
+        // What was read once, and what a context was put into, is a message still.
+        let read_again = traced
+            .as_deref()
+            .and_then(|traced| Envelope::parse(traced).ok());
+        let envelope = read_again.as_ref().unwrap_or(envelope);
         let view = prepared.view;
         let asked = SessionRequest {
             session: &**session,
@@ -473,6 +481,15 @@ fn added_to<'a>(
     }
     let added = with_additions(message, &additions);
     Ok(added.map(Added::Message).map_err(NotCalled::NotAdded))
+}
+
+/// The request with that context, unless it says itself that it is part of another trace, as messages of one batch may.
+fn traced(envelope: &Envelope<'_>, own: &TraceContext) -> Option<Bytes> {
+    let given = trace_context_of(envelope);
+    given
+        .is_none_or(|given| given.trace == own.trace)
+        .then(|| with_trace_context(envelope, own))
+        .flatten()
 }
 
 /// Why a call is not made that was begun in the words of another era than its worker's.

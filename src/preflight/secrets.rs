@@ -23,6 +23,13 @@ pub(super) fn findings(config: &Config) -> Vec<Finding> {
         let why = format!("`auth.jwks_file`: {why}; until it is there, every token is refused");
         findings.push(Finding::new(Weight::Failing, ["auth", "jwks_file"], why));
     }
+    for (name, source) in &config.tracing.headers {
+        if let Some(why) = problem(source) {
+            let why = format!("`tracing.headers.{name}`: {why}");
+            let key = ["tracing", "headers", name];
+            findings.push(Finding::new(Weight::Failing, key, why));
+        }
+    }
     for (tenant, settings) in &config.tenants {
         for (name, source) in &settings.secrets {
             let Some(why) = problem(source) else {

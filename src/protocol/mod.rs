@@ -21,6 +21,7 @@ mod repair;
 mod revision;
 mod scan;
 pub mod sse;
+mod trace_context;
 mod writer;
 
 pub use envelope::{
@@ -43,6 +44,7 @@ pub use repair::{
 };
 pub use revision::Revision;
 pub use scan::{Listed, Named, each_member};
+pub use trace_context::{SpanId, TraceContext, TraceFlags, TraceId};
 pub use writer::{
     bare_notification, bare_request, error_response, notification, progress_notification,
     raw_error_response, request, request_of_pieces, result_response,

@@ -10,6 +10,8 @@ use std::fmt::Write;
 use prometheus::TextEncoder;
 use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
+use super::exemplars::{Exemplar, Exemplars};
+
 /// Units that a family's name may end with; OpenMetrics names them in a line of their own.
 const UNITS: [&str; 2] = ["seconds", "bytes"];
 
@@ -64,14 +66,18 @@ impl Format {
         }
     }
 
-    /// `families` in this format.
+    /// `families` in this format, with `exemplars` where it has room for some.
     ///
     /// # Errors
     /// A family that the client library's encoder refuses, such as one without series.
-    pub fn encode(self, families: &[MetricFamily]) -> prometheus::Result<String> {
+    pub fn encode(
+        self,
+        families: &[MetricFamily],
+        exemplars: &Exemplars,
+    ) -> prometheus::Result<String> {
         match self {
             Self::Prometheus => prometheus_text(families),
-            Self::OpenMetrics => Ok(open_metrics(families)),
+            Self::OpenMetrics => Ok(open_metrics(families, exemplars)),
         }
     }
 }
@@ -86,16 +92,16 @@ pub fn prometheus_text(families: &[MetricFamily]) -> prometheus::Result<String> 
 
 /// OpenMetrics 1.0. `_created` series are left out: they are optional, and the start of the process
 /// is told already.
-pub fn open_metrics(families: &[MetricFamily]) -> String {
+pub fn open_metrics(families: &[MetricFamily], exemplars: &Exemplars) -> String {
     let mut out = String::with_capacity(families.len() * 512);
     for family in families {
-        open_metrics_family(&mut out, family);
+        open_metrics_family(&mut out, family, exemplars);
     }
     out.push_str("# EOF\n");
     out
 }
 
-fn open_metrics_family(out: &mut String, family: &MetricFamily) {
+fn open_metrics_family(out: &mut String, family: &MetricFamily, exemplars: &Exemplars) {
     let kind = family.get_field_type();
     let name = match kind {
         MetricType::COUNTER => family.name().trim_end_matches("_total"),
@@ -122,33 +128,48 @@ fn open_metrics_family(out: &mut String, family: &MetricFamily) {
         out.push('\n');
     }
     for metric in family.get_metric() {
-        open_metrics_samples(out, name, kind, metric);
+        let exemplars = exemplars_of(name, metric, exemplars);
+        open_metrics_samples(out, name, kind, metric, exemplars);
     }
 }
 
-fn open_metrics_samples(out: &mut String, name: &str, kind: MetricType, metric: &Metric) {
+/// The exemplars of a series, by bucket; none if it has none.
+fn exemplars_of<'a>(
+    name: &str,
+    metric: &Metric,
+    exemplars: &'a Exemplars,
+) -> &'a [Option<Exemplar>] {
+    let labels = metric.get_label().iter();
+    let label = |wanted: &str| {
+        let mut labels = labels.clone().filter(|label| label.name() == wanted);
+        labels.next().map(LabelPair::value)
+    };
+    let found = match (label("server"), label("method")) {
+        (Some(server), Some(method)) if name == Exemplars::FAMILY => exemplars.of(server, method),
+        _ => None,
+    };
+    found.unwrap_or_default()
+}
+
+fn open_metrics_samples(
+    out: &mut String,
+    name: &str,
+    kind: MetricType,
+    metric: &Metric,
+    exemplars: &[Option<Exemplar>],
+) {
+    if kind == MetricType::HISTOGRAM {
+        open_metrics_histogram(out, name, metric, exemplars);
+        return;
+    }
     let mut line = |suffix: &str, extra: Option<(&str, f64)>, value: f64| {
-        sample(out, name, suffix, metric.get_label(), extra, value);
+        sample(out, name, suffix, metric.get_label(), extra, value, None);
     };
     match kind {
         MetricType::COUNTER => line("_total", None, metric.get_counter().get_value()),
         MetricType::GAUGE => line("", None, metric.get_gauge().get_value()),
         // No collector of this process makes one.
-        MetricType::UNTYPED => {}
-        MetricType::HISTOGRAM => {
-            let histogram = metric.get_histogram();
-            for bucket in histogram.get_bucket() {
-                let bound = bucket.upper_bound();
-                if bound.is_finite() {
-                    let count = bucket.cumulative_count();
-                    line("_bucket", Some(("le", bound)), count as f64);
-                }
-            }
-            let count = histogram.get_sample_count() as f64;
-            line("_bucket", Some(("le", f64::INFINITY)), count);
-            line("_count", None, count);
-            line("_sum", None, histogram.get_sample_sum());
-        }
+        MetricType::UNTYPED | MetricType::HISTOGRAM => {}
         MetricType::SUMMARY => {
             let summary = metric.get_summary();
             for quantile in summary.get_quantile() {
@@ -164,6 +185,40 @@ fn open_metrics_samples(out: &mut String, name: &str, kind: MetricType, metric: 
     }
 }
 
+fn open_metrics_histogram(
+    out: &mut String,
+    name: &str,
+    metric: &Metric,
+    exemplars: &[Option<Exemplar>],
+) {
+    let mut line = |suffix: &str, bound: Option<f64>, value: f64, exemplar: Option<&Exemplar>| {
+        let extra = bound.map(|bound| ("le", bound));
+        sample(
+            out,
+            name,
+            suffix,
+            metric.get_label(),
+            extra,
+            value,
+            exemplar,
+        );
+    };
+    let histogram = metric.get_histogram();
+    let bounds = histogram.get_bucket().iter();
+    let bounds = bounds.filter(|bucket| bucket.upper_bound().is_finite());
+    let mut exemplars = exemplars.iter().map(Option::as_ref);
+    for bucket in bounds {
+        let count = bucket.cumulative_count() as f64;
+        let exemplar = exemplars.next().flatten();
+        line("_bucket", Some(bucket.upper_bound()), count, exemplar);
+    }
+    let count = histogram.get_sample_count() as f64;
+    let exemplar = exemplars.next().flatten();
+    line("_bucket", Some(f64::INFINITY), count, exemplar);
+    line("_count", None, count, None);
+    line("_sum", None, histogram.get_sample_sum(), None);
+}
+
 fn sample(
     out: &mut String,
     name: &str,
@@ -171,6 +226,7 @@ fn sample(
     labels: &[LabelPair],
     extra: Option<(&str, f64)>,
     value: f64,
+    exemplar: Option<&Exemplar>,
 ) {
     out.push_str(name);
     out.push_str(suffix);
@@ -190,7 +246,11 @@ fn sample(
     if open == ',' {
         out.push('}');
     }
-    put(out, format_args!(" {}\n", number(value, false)));
+    put(out, format_args!(" {}", number(value, false)));
+    if let Some(exemplar) = exemplar {
+        put(out, format_args!(" {exemplar}"));
+    }
+    out.push('\n');
 }
 
 /// A number as OpenMetrics writes it. `canonical` is the form for labels, where equal numbers must
@@ -266,7 +326,7 @@ mod tests {
 
     #[test]
     fn open_metrics_of_an_example() {
-        insta::assert_snapshot!(open_metrics(&example()));
+        insta::assert_snapshot!(open_metrics(&example(), &Exemplars::default()));
     }
 
     #[test]
@@ -339,7 +399,8 @@ mod tests {
             let gauge = Gauge::with_opts(Opts::new("g", help.clone()).const_label("l", value.clone()))
                 .expect("any help and label value is allowed");
             gauge.set(number);
-            let text = open_metrics(&prometheus::core::Collector::collect(&gauge));
+            let families = prometheus::core::Collector::collect(&gauge);
+            let text = open_metrics(&families, &Exemplars::default());
             let lines: Vec<_> = text.split('\n').collect();
             prop_assert_eq!(lines.len(), 5, "{:?}", text);
             prop_assert_eq!(lines[0], "# TYPE g gauge");

@@ -100,6 +100,16 @@ label! {
 }
 
 label! {
+    /// `reason` of `trace_requests_dropped_total`.
+    SpanDrop {
+        /// As many as may wait to be exported did.
+        QueueFull = "queue_full",
+        /// The collector did not take them.
+        ExportFailed = "export_failed",
+    }
+}
+
+label! {
     /// `outcome` of `oauth_refreshes_total`.
     RefreshOutcome {
         /// Another access token is there.

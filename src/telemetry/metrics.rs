@@ -9,8 +9,9 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 use rustc_hash::FxHashMap;
 
+use super::exemplars::Exemplars;
 use super::held::HeldMetrics;
-use super::labels::{ConnectionEnd, DropReason, EvictionReason};
+use super::labels::{ConnectionEnd, DropReason, EvictionReason, SpanDrop};
 use super::process::ProcessCollector;
 use super::registration::{
     STATIC_NAMES, counter, families, gauge, gauge_value, opts, register, seconds,
@@ -42,6 +43,8 @@ families! {
         catalog_hits: IntCounter = counter("catalog_hits_total", "Requests answered from what is remembered, without a worker.");
         audit_lost: IntCounter = counter("audit_lines_lost_total", "Lines of the audit log that could not be kept: the disk does not keep up.");
         log_dropped: IntCounter = counter("log_lines_dropped_total", "Lines of the log that were dropped: stderr is closed, or nobody reads it.");
+        traces_exported: IntCounter = counter("trace_requests_exported_total", "Sampled requests whose spans a collector took.");
+        traces_dropped: Vec<IntCounter> = counters("trace_requests_dropped_total", SpanDrop::ALL, "Sampled requests whose spans were dropped, by reason.");
         removals_failed: IntCounter = counter("folder_removals_failed_total", "Folders of workers, installs and earlier runs that could not be removed whole.");
         connections: IntGauge = gauge("connections", "Connections of clients to the front door now.");
         connections_closed: Vec<IntCounter> = counters("connections_closed_total", ConnectionEnd::ALL, "Connections of clients that stdiopool did not let stay, by reason.");
@@ -149,6 +152,15 @@ impl Metrics {
             .inc_by(dropped.saturating_sub(self.families.log_dropped.get()));
     }
 
+    /// Sampled requests whose spans were exported since the start, and those whose spans were dropped, in the order of [`SpanDrop`].
+    pub fn set_traces(&self, exported: u64, dropped: [u64; SpanDrop::ALL.len()]) {
+        let counter = &self.families.traces_exported;
+        counter.inc_by(exported.saturating_sub(counter.get()));
+        for (counter, dropped) in self.families.traces_dropped.iter().zip(dropped) {
+            counter.inc_by(dropped.saturating_sub(counter.get()));
+        }
+    }
+
     /// Folders that could not be removed since the start.
     pub fn set_removals_failed(&self, failed: u64) {
         self.families
@@ -205,6 +217,15 @@ impl Metrics {
     /// must not add hooks itself.
     pub fn on_scrape(&self, hook: impl Fn(&Self) + Send + Sync + 'static) {
         self.hooks.lock().push(Box::new(hook));
+    }
+
+    /// Requests as examples of what histograms count.
+    pub fn exemplars(&self) -> Exemplars {
+        let mut all = Exemplars::default();
+        for server in self.servers.read().values() {
+            server.put_exemplars(&mut all);
+        }
+        all
     }
 
     /// All families by name, each with its series by labels, after the hooks have run.
@@ -354,7 +375,7 @@ mod tests {
         server.package_install(InstallOutcome::Installed, Duration::ZERO);
         server.token_refresh(RefreshOutcome::Refreshed);
         let families = metrics.gather();
-        assert_eq!(families.len(), 46, "a new metric is not recorded here");
+        assert_eq!(families.len(), 48, "a new metric is not recorded here");
         let names = families
             .iter()
             .map(|family| family.name().trim_start_matches("stdiopool_"));
@@ -363,6 +384,7 @@ mod tests {
         let values = values.chain(ExitReason::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(EvictionReason::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Outcome::ALL.iter().map(|v| v.as_str()));
+        let values = values.chain(SpanDrop::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Anomaly::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(Limit::ALL.iter().map(|v| v.as_str()));
         let values = values.chain(EgressOutcome::ALL.iter().map(|v| v.as_str()));

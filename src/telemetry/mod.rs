@@ -12,10 +12,11 @@
 //! - a series appears when the thing it counts exists, so there are no constant zeros for features
 //!   that a host does not use.
 //!
-//! Deliberately not here: a tenant label (its values are not bounded), tracing of single requests
-//! to a remote collector, and the HTTP side, which is the admin listener's.
+//! Deliberately not here: a tenant label (its values are not bounded), and the HTTP side, which is the admin listener's. Spans of single
+//! requests leave by `otlp`, made of what is kept of each request anyway.
 
 pub mod audit;
+mod exemplars;
 pub mod exposition;
 mod failures;
 mod held;
@@ -25,6 +26,7 @@ mod log_filter;
 mod log_line;
 mod logging;
 mod metrics;
+mod otlp;
 mod process;
 mod recent_requests;
 mod registration;
@@ -35,8 +37,10 @@ mod server_families;
 mod stderr;
 mod totals;
 mod trace;
+mod trace_part;
 mod warnings;
 
+pub use exemplars::Exemplars;
 pub use failures::request_failed;
 pub use log_filter::{
     FilterError, FilterInForce, log_filter, set_log_filter, take_log_filter_back,
@@ -46,6 +50,10 @@ pub use logging::{
     LOG_FILTER_ENV, LoggingError, init as init_logging, init_quietly as init_logging_quietly,
 };
 pub use metrics::Metrics;
+pub use otlp::{
+    Exporter, ExporterError, Settings as ExportSettings, exported as exported_traces,
+    exports_spans, join_trace, request_over, start as export_spans,
+};
 pub use recent_requests::{NOTABLE, RECENT, RequestTrace, SLOW, remember, request, requests};
 pub use request_progress::{Passed, Progress};
 pub use request_span::{RequestSpan, in_request, of_request, while_in_request};
@@ -53,4 +61,5 @@ pub use server::ServerMetrics;
 pub use stderr::{flush_stderr, log_lines_dropped, say_on_stderr};
 pub use totals::Totals;
 pub use trace::{TraceLine, TraceRecorder};
+pub use trace_part::{CallError, Carrier, MAX_FACT, TracePart, Waking};
 pub use warnings::Warnings;

@@ -14,8 +14,9 @@ use super::labels::Outcome;
 use super::request_progress::Passed;
 use super::request_span::RequestSpan;
 use crate::ids::{RequestId, ServerName, TenantId};
+use crate::protocol::TraceId;
 
-/// Requests that are remembered whatever became of them. Each takes some 250 bytes.
+/// Requests that are remembered whatever became of them. Each takes some 300 bytes, and more where it is part of a trace.
 pub const RECENT: usize = 4096;
 /// Requests that are remembered besides: open ones, failed ones and slow ones that came before those.
 pub const NOTABLE: usize = 1024;
@@ -67,6 +68,8 @@ pub struct RequestTrace {
     pub method: Option<&'static str>,
     /// Its session as it may be shown.
     pub session: Option<String>,
+    /// The trace that it is part of, if it is one of one.
+    pub trace: Option<TraceId>,
     /// How far it has come.
     pub passed: Passed,
 }
@@ -83,6 +86,7 @@ impl RequestTrace {
             server: span.server().cloned(),
             method: span.method(),
             session: span.session_fingerprint(),
+            trace: span.trace_id(),
             passed: span.progress().now(),
         }
     }

@@ -10,6 +10,8 @@ use crate::ids::WorkerId;
 /// Where a request stands. All times are since it came, in microseconds, the longest some 71 minutes; 0 is not yet.
 #[derive(Debug, Default)]
 pub struct Progress {
+    /// Its caller was known; noted only where spans are exported.
+    admitted: AtomicU32,
     /// It was handed to a worker.
     sent: AtomicU32,
     /// It had waited for a worker until then.
@@ -27,6 +29,11 @@ pub struct Progress {
 }
 
 impl Progress {
+    /// Notes that the request's caller was known.
+    pub fn admitted(&self, at: Duration) {
+        self.admitted.store(micros(at), Ordering::Relaxed);
+    }
+
     /// Notes that the request was handed to that worker.
     pub fn sent(&self, at: Duration, worker: WorkerId) {
         self.sent.store(micros(at), Ordering::Relaxed);
@@ -67,6 +74,7 @@ impl Progress {
         let outcome = usize::from(self.outcome.load(Ordering::Relaxed));
         let worker = self.worker.load(Ordering::Relaxed);
         Passed {
+            admitted: at(&self.admitted),
             sent: at(&self.sent),
             waited: at(&self.waited).unwrap_or_default(),
             answered: at(&self.answered),
@@ -84,6 +92,8 @@ impl Progress {
 /// How far a request was at one moment. Times are since it came.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Passed {
+    /// When its caller was known; of requests of which spans may be exported.
+    pub admitted: Option<Duration>,
     /// When it was handed to a worker, the last time.
     pub sent: Option<Duration>,
     /// How long it waited for one until then.

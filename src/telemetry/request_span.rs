@@ -13,7 +13,9 @@ use tokio::time::Instant;
 
 use super::labels::Method;
 use super::request_progress::Progress;
+use super::trace_part::TracePart;
 use crate::ids::{RequestId, ServerName, TenantId, session_fingerprint};
+use crate::protocol::{TraceContext, TraceId};
 
 tokio::task_local! {
     static CURRENT: Arc<RequestSpan>;
@@ -36,6 +38,10 @@ pub struct RequestSpan {
     began: Instant,
     progress: Progress,
     is_remembered: AtomicBool,
+    /// The context in its headers. Boxed, as few have one.
+    head_context: OnceLock<Box<TraceContext>>,
+    /// Its part of a trace, if it is one of one.
+    trace: OnceLock<Box<TracePart>>,
 }
 
 impl RequestSpan {
@@ -50,6 +56,8 @@ impl RequestSpan {
             began: Instant::now(),
             progress: Progress::default(),
             is_remembered: AtomicBool::new(false),
+            head_context: OnceLock::new(),
+            trace: OnceLock::new(),
         })
     }
 
@@ -72,6 +80,14 @@ impl RequestSpan {
     /// When the current one came.
     pub fn current_began() -> Option<Instant> {
         CURRENT.try_with(|span| span.began).ok()
+    }
+
+    /// What the worker is told with the current one of the trace that it is part of; `None`: its message goes on as it is.
+    pub fn trace_for_worker() -> Option<TraceContext> {
+        CURRENT
+            .try_with(|span| span.trace()?.for_worker())
+            .ok()
+            .flatten()
     }
 
     /// The request's id.
@@ -126,6 +142,37 @@ impl RequestSpan {
         self.session.get_or_init(|| Arc::clone(session));
     }
 
+    /// Notes the context in its headers.
+    pub fn came_with(&self, context: TraceContext) {
+        self.head_context.get_or_init(|| Box::new(context));
+    }
+
+    /// The context in its headers, if they have one.
+    pub(super) fn head_context(&self) -> Option<&TraceContext> {
+        self.head_context.get().map(|context| &**context)
+    }
+
+    /// Notes which part of a trace it is.
+    pub(super) fn set_trace(&self, part: TracePart) {
+        self.trace.get_or_init(|| Box::new(part));
+    }
+
+    /// Its part of a trace, if it is one of one.
+    pub fn trace(&self) -> Option<&TracePart> {
+        self.trace.get().map(|part| &**part)
+    }
+
+    /// Its part of a trace, if its spans are exported once it is over.
+    pub fn sampled(&self) -> Option<&TracePart> {
+        self.trace().filter(|part| part.is_sampled())
+    }
+
+    /// The trace that it is part of, if it is one of one.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        let of_head = || self.head_context().map(|context| context.trace);
+        self.trace().map(TracePart::id).or_else(of_head)
+    }
+
     /// The request's server, if that is known.
     pub fn server(&self) -> Option<&ServerName> {
         self.server.get()
@@ -156,6 +203,7 @@ impl RequestSpan {
             ("server", self.server.get().map(ToString::to_string)),
             ("method", self.method().map(str::to_owned)),
             ("session", session),
+            ("trace_id", self.trace_id().map(|id| id.to_string())),
         ];
         fields
             .into_iter()

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
+use super::exemplars::{Exemplars, SeriesExemplars};
 use super::labels::{
     Anomaly, CircuitState, EgressOutcome, Era, ExitReason, InstallOutcome, Limit, Malformed,
     Method, Observed, Outcome, RefreshOutcome, StartOutcome, WorkerState,
 };
 use super::registration::gauge_value;
-use super::server_families::{DIRECTIONS, PRIMED_OUTCOMES, ServerVecs};
+use super::server_families::{DIRECTIONS, PRIMED_OUTCOMES, REQUEST_BUCKETS, ServerVecs};
 use super::totals::Totals;
 use crate::ids::ServerName;
-use crate::protocol::Flaw;
+use crate::protocol::{Flaw, TraceId};
 
 /// Handles to the series of one server. Recording is an array index, an atomic load and an atomic
 /// add; a series is created when it is first recorded.
@@ -59,6 +60,8 @@ impl StartCounts {
 struct MethodMetrics {
     outcomes: [OnceLock<IntCounter>; Outcome::ALL.len()],
     seconds: OnceLock<Histogram>,
+    /// Boxed: without an exporter there are none.
+    exemplars: OnceLock<Box<SeriesExemplars>>,
 }
 
 impl ServerMetrics {
@@ -97,6 +100,23 @@ impl ServerMetrics {
                     .with_label_values(&[self.name.as_str(), method.as_str()])
             })
             .observe(took.as_secs_f64());
+    }
+
+    /// A request that was recorded took so long, and its spans are exported.
+    pub fn exemplar(&self, method: Method, trace: TraceId, took: Duration) {
+        let exemplars = self.methods[method as usize]
+            .exemplars
+            .get_or_init(Box::default);
+        exemplars.note(REQUEST_BUCKETS, trace, took);
+    }
+
+    /// Adds its exemplars to those of a scrape.
+    pub(super) fn put_exemplars(&self, all: &mut Exemplars) {
+        for (method, metrics) in Method::ALL.iter().zip(&self.methods) {
+            if let Some(exemplars) = metrics.exemplars.get() {
+                all.add(self.name.as_str(), method.as_str(), exemplars.all());
+            }
+        }
     }
 
     /// An attempt to start a worker ended after `took`; only successful ones go into the histogram,

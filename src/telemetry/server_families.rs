@@ -19,7 +19,7 @@ const INSTALL_BUCKETS: &[f64] = &[
     0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0,
 ];
 /// Buckets of a request, in seconds; `request_timeout` is 300 by default.
-const REQUEST_BUCKETS: &[f64] = &[
+pub(super) const REQUEST_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     120.0, 300.0,
 ];

@@ -17,9 +17,11 @@ use super::worker_launcher::{Lifecycle, WorkerLauncher};
 use super::workers::Workers;
 use crate::counted::in_ms;
 use crate::folders;
-use crate::ids::{PoolKey, WorkerId};
+use crate::ids::{PoolKey, ServerName, WorkerId};
 use crate::pool::{ExitCause, Launcher, StartFailure, Stop};
+use crate::protocol::TraceContext;
 use crate::routing::StartPlan;
+use crate::telemetry::RequestSpan;
 use crate::telemetry::labels::StartOutcome;
 use crate::usage::Amounts;
 use crate::worker;
@@ -62,6 +64,9 @@ impl Launcher for WorkerLauncher {
 impl Lifecycle for Workers {
     fn start(self: Arc<Self>, id: WorkerId, key: PoolKey, plan: Arc<StartPlan>) {
         let connection = WorkerConnection::new(id, key, plan, Arc::clone(&self.services));
+        if let Some(context) = trace_of(connection.plan()) {
+            connection.starts_for(context);
+        }
         self.add_connection(Arc::clone(&connection));
         let tasks = self.tasks().clone();
         let span = connection.span().clone();
@@ -125,6 +130,17 @@ impl Lifecycle for Workers {
     }
 }
 
+/// The trace of the request that a worker of that plan is started for, if the start is made in its course. What frees a place for a start
+/// is another request now and then: one of another tenant or server is not whom the start is for.
+fn trace_of(plan: &StartPlan) -> Option<TraceContext> {
+    let request = RequestSpan::current()?;
+    let is_for_it = plan.tenant.as_ref() == request.tenant() && !plan.is_spare();
+    // Where all servers are offered as one, the request is for any of them.
+    let is_of = |server: &ServerName| *server == plan.server || *server == ServerName::all();
+    let is_for_it = is_for_it && request.server().is_some_and(is_of);
+    request.trace().filter(|_| is_for_it)?.for_start()
+}
+
 /// A worker's life, from its start until the last process of its tree is gone.
 async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
     let id = connection.id();
@@ -155,6 +171,7 @@ async fn live(workers: &Arc<Workers>, connection: Arc<WorkerConnection>) {
             );
             let how = format!("ready after {}", in_ms(since.elapsed()));
             connection.note_life(LifeStage::Ready, &how);
+            connection.is_ready();
             workers.tell(WorkerEvent::Ready(&connection));
             workers.pool().ready(id, Arc::clone(&connection));
             workers.note_what_runs(&connection, &worker);
@@ -231,6 +248,7 @@ async fn adopted(
             );
             let how = format!("a spare became the tenant's, in {}", in_ms(since.elapsed()));
             connection.note_life(LifeStage::Adopted, &how);
+            connection.is_ready();
             workers.tell(WorkerEvent::Ready(&connection));
             workers.pool().ready(id, Arc::clone(&connection));
         }

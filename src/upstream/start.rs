@@ -1,5 +1,6 @@
 //! The start of a worker: its process, then the handshake.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,9 +11,15 @@ use super::workers::Workers;
 use crate::bridge::EraRefusal;
 use crate::config::template::{Reference, Template};
 use crate::launch::LaunchSpec;
+use crate::protocol::TraceContext;
 use crate::routing::StartPlan;
 use crate::telemetry::labels::StartOutcome;
 use crate::worker;
+
+/// By which OpenTelemetry hands a trace to a process ("Environment Variables as Context Propagation Carriers").
+const TRACEPARENT: &str = "TRACEPARENT";
+/// What vendors add to it.
+const TRACESTATE: &str = "TRACESTATE";
 
 /// How long a process may be silent before it is asked whether it is there at all. A process that
 /// answers that, and not `server/discover`, does not know the latter. From then on its start takes no
@@ -57,9 +64,13 @@ pub(super) async fn start(
         worker: None,
     })?;
     let (spec, not_installed, priming) = (spec.spec, spec.not_installed, spec.priming);
+    let to_start = match connection.start_trace() {
+        Some(context) => Cow::Owned(traced(&spec, context)),
+        None => Cow::Borrowed(&*spec),
+    };
     if let Some(priming) = &priming
         && let Some(worker) = workers
-            .start_primed(connection, priming, &spec, &inbox)
+            .start_primed(connection, priming, &to_start, &inbox)
             .await
     {
         return begin_primed(workers, connection, priming, &spec, worker).await;
@@ -67,7 +78,7 @@ pub(super) async fn start(
     let spawned = worker::spawn(
         &workers.guardian,
         connection.id(),
-        &spec,
+        &to_start,
         &plan.options,
         inbox,
         connection.flow().clone(),
@@ -102,6 +113,22 @@ pub(super) async fn start(
         workers.prime(connection, priming, &spec);
     }
     Ok(worker)
+}
+
+/// The launch with the trace of the request that it is for, as OpenTelemetry passes it to processes. What the server's own `env` says of one goes
+/// before it.
+fn traced(spec: &LaunchSpec, context: &TraceContext) -> LaunchSpec {
+    let mut spec = spec.clone();
+    if spec.env.contains_key(TRACEPARENT) {
+        return spec;
+    }
+    let parent = context.traceparent();
+    spec.env.insert(TRACEPARENT.to_owned(), parent.into());
+    if let Some(state) = &context.state {
+        let state = String::from(&**state);
+        spec.env.insert(TRACESTATE.to_owned(), state.into());
+    }
+    spec
 }
 
 /// Shakes hands with a worker that was forked from a template. Where that fails, nothing is held against anybody: the next start is an

@@ -100,7 +100,7 @@ macro_rules! targets {
 
 targets! {
     addressed aggregate client_config config envelope escape framing guard http_framing id_scanner introductions launch_line
-    members mux patterns policy repair sse stateless template
+    members mux patterns policy repair sse stateless template trace_context
 }
 
 /// A target that is in one of the lists alone is run by nobody.

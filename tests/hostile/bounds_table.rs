@@ -78,6 +78,10 @@ const ROWS: &[(&str, Filled)] = &[
         NeedNot("a number of rows of fixed size"),
     ),
     (
+        "requests whose spans wait to be exported",
+        By("what_does_not_fit_into_the_queue_is_dropped_and_counted"),
+    ),
+    (
         "servers of tenants that were found to have one process at a time",
         NeedNot("entries of fixed size, of servers that are in pool.toml"),
     ),

@@ -30,6 +30,7 @@ mod memory;
 mod npm_script;
 mod oauth;
 mod ops;
+mod otlp;
 mod package_progress;
 mod packages;
 mod page;

@@ -37,6 +37,7 @@ pub use tenant::{Tenant, Token};
 use super::audit::Audit;
 use super::mistake::Warning;
 use super::policy::Policy;
+use super::tracing::Tracing;
 use crate::held;
 use crate::ids::{ServerName, TenantId, is_valid_name};
 use crate::usage::Quotas;
@@ -57,6 +58,8 @@ pub struct Config {
     pub rates: DefaultRates,
     /// `[audit]`
     pub audit: Audit,
+    /// `[tracing]`
+    pub tracing: Tracing,
     /// `[aggregate]`
     pub aggregate: Aggregate,
     /// `[pool]`

@@ -14,7 +14,7 @@ use crate::front::response::reply;
 use crate::front::state::Front;
 use crate::protocol::Failure;
 use crate::routing::RuntimeConfig;
-use crate::telemetry::RequestSpan;
+use crate::telemetry::{RequestSpan, exports_spans};
 use crate::tenancy::{Credentials, Principal};
 
 /// A caller that has been admitted, and the runtime config that admitted it.
@@ -73,7 +73,12 @@ impl<'a> AuthGate<'a> {
             path_tenant,
         };
         let principal = runtime.authenticator.authenticate(credentials).await?;
-        RequestSpan::with_current(|span| span.is_of(&principal.tenant));
+        RequestSpan::with_current(|span| {
+            span.is_of(&principal.tenant);
+            if exports_spans() {
+                span.progress().admitted(span.began().elapsed());
+            }
+        });
         if let Some(peer) = self.peer {
             peer.is_used_by(&principal.tenant, front.gateway.ledger())?;
         }

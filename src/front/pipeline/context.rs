@@ -7,13 +7,14 @@ use smallvec::SmallVec;
 use tokio::time::Instant;
 
 use super::audit::RequestAudit;
+use crate::bridge::{call_error, target_of, trace_context_of};
 use crate::front::response::body::Body;
 use crate::front::response::reply;
 use crate::gateway::ResponseStream;
 use crate::ids::ServerName;
 use crate::protocol::{Envelope, Failure, FailureStatus, Reason};
 use crate::telemetry::labels::{Method, Outcome};
-use crate::telemetry::{Metrics, RequestSpan, ServerMetrics, remember};
+use crate::telemetry::{Metrics, RequestSpan, ServerMetrics, join_trace, remember, request_over};
 use crate::upstream::OutboundMessage;
 use crate::usage::Meter;
 
@@ -66,6 +67,11 @@ impl RequestContext {
         self.asked.push(method);
         if let Some(request) = &self.request {
             request.asks(method);
+            join_trace(request, trace_context_of(envelope));
+            if let Some(sampled) = request.sampled() {
+                let id = envelope.id.map_or("null", |id| id.get());
+                sampled.asks_for(target_of(envelope).as_deref(), id);
+            }
             remember(request);
         }
         if let Some(audit) = &mut self.audit {
@@ -138,6 +144,9 @@ impl RequestContext {
         if !self.asked.is_empty() {
             let method = self.asked.remove(0);
             self.of_server.request(method, outcome, took);
+            if let Some(sampled) = self.request.as_ref().and_then(|it| it.sampled()) {
+                self.of_server.exemplar(method, sampled.id(), took);
+            }
             self.charge(method, outcome, bytes);
         }
     }
@@ -158,9 +167,20 @@ impl RequestContext {
                 message,
             } => {
                 self.last_answer = Some(*at);
+                self.note_error(message);
                 self.settled(*is_error, Some(message.len()));
             }
             OutboundMessage::Failed { failure, .. } => self.failed(failure.reason),
+        }
+    }
+
+    /// Has the request's spans say how its worker answered, if that was no success.
+    fn note_error(&self, answer: &[u8]) {
+        let sampled = self.request.as_ref().and_then(|request| request.sampled());
+        if let Some(sampled) = sampled
+            && let Some(error) = call_error(answer)
+        {
+            sampled.went_wrong(error);
         }
     }
 
@@ -191,6 +211,9 @@ impl Drop for RequestContext {
         // Whoever asked is gone.
         while !self.asked.is_empty() {
             self.outcome(Outcome::Cancelled, None, None);
+        }
+        if let Some(request) = &self.request {
+            request_over(request);
         }
     }
 }

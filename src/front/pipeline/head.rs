@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Version};
 use tokio::time::Instant;
 
 use super::target::{PathNames, Target};
+use super::trace_context;
 use crate::front::net::peer::Peer;
 use crate::front::response::late::Late;
 use crate::front::response::reply::{SESSION_HEADER, VERSION_HEADER};
@@ -35,6 +36,7 @@ impl<'a> Head<'a> {
         peer: Option<&'a Peer>,
         late: &'a Late,
     ) -> Self {
+        trace_context::note(&parts.headers);
         Self {
             parts,
             tenant: named.tenant,

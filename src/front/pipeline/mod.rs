@@ -44,3 +44,4 @@ pub(super) mod quotas;
 pub(super) mod receive;
 pub(super) mod session;
 pub(super) mod target;
+mod trace_context;

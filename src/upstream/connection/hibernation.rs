@@ -1,10 +1,13 @@
 //! Whether the worker's memory is paged out, as its connection knows it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
+
+use crate::telemetry::Waking;
 
 /// Set by the pool's word, looked at for every message: two flags, and a lock only on the way up.
 #[derive(Debug, Default)]
@@ -13,7 +16,7 @@ pub(super) struct Hibernation {
     asleep: AtomicBool,
     /// Needed again, and has said nothing since.
     waking: AtomicBool,
-    woken_at: Mutex<Option<Instant>>,
+    wake: Mutex<Option<Arc<Waking>>>,
 }
 
 /// The meaning of a message for the hibernation.
@@ -35,7 +38,11 @@ impl Hibernation {
     /// Needed again.
     pub(super) fn end(&self) {
         if self.asleep.swap(false, Ordering::Relaxed) {
-            *self.woken_at.lock() = Some(Instant::now());
+            let wake = Waking {
+                since: Instant::now(),
+                took: OnceLock::new(),
+            };
+            *self.wake.lock() = Some(Arc::new(wake));
             self.waking.store(true, Ordering::Relaxed);
         }
     }
@@ -44,14 +51,22 @@ impl Hibernation {
         self.asleep.load(Ordering::Relaxed)
     }
 
+    /// The waking that is under way, if one is.
+    pub(super) fn waking(&self) -> Option<Arc<Waking>> {
+        let is_waking = self.waking.load(Ordering::Relaxed);
+        is_waking.then(|| self.wake.lock().clone()).flatten()
+    }
+
     /// The worker said something.
     pub(super) fn heard(&self) -> Heard {
         if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
             return Heard::SpontaneousWake;
         }
         if self.waking.load(Ordering::Relaxed) && self.waking.swap(false, Ordering::Relaxed) {
-            let since = self.woken_at.lock().take();
-            return since.map_or(Heard::Usual, |at| Heard::Woke(at.elapsed()));
+            let wake = self.wake.lock().take();
+            return wake.map_or(Heard::Usual, |wake| {
+                Heard::Woke(*wake.took.get_or_init(|| wake.since.elapsed()))
+            });
         }
         Heard::Usual
     }
@@ -71,7 +86,9 @@ mod tests {
         assert!(hibernation.is_asleep());
         hibernation.end();
         assert!(!hibernation.is_asleep());
+        let waking = hibernation.waking().expect("it was needed");
         assert!(matches!(hibernation.heard(), Heard::Woke(_)));
+        assert!(waking.took.get().is_some() && hibernation.waking().is_none());
         assert_eq!(hibernation.heard(), Heard::Usual);
         hibernation.begin();
         assert_eq!(hibernation.heard(), Heard::SpontaneousWake);

@@ -61,10 +61,10 @@ use crate::held::{Account, Charge, Full};
 use crate::ids::{PoolKey, WorkerId};
 use crate::launch::packages::view::View;
 use crate::pool::{Stop, StopReason};
-use crate::protocol::{Envelope, RawId};
+use crate::protocol::{Envelope, RawId, TraceContext};
 use crate::routing::StartPlan;
 use crate::routing::{Edition, ListKey};
-use crate::telemetry::Warnings;
+use crate::telemetry::{Waking, Warnings};
 use crate::worker::Worker;
 
 pub use self::life::{Life, LifeEntry, LifeStage};
@@ -83,6 +83,12 @@ pub struct WorkerConnection {
     view: OnceLock<Arc<View>>,
     state: Mutex<State>,
     hibernation: hibernation::Hibernation,
+    /// When its process was begun to be started.
+    began: Instant,
+    /// When it was ready, once it was.
+    ready_at: OnceLock<Instant>,
+    /// The trace of the request that it is started for, as its process is told.
+    start_trace: OnceLock<TraceContext>,
     /// The account of the worker's tenant; a spare has none.
     account: Option<Account>,
     /// The work that its worker makes: its tenant's, or its own.
@@ -275,6 +281,9 @@ impl WorkerConnection {
                 unchecked: 0,
             }),
             hibernation: hibernation::Hibernation::default(),
+            began: Instant::now(),
+            ready_at: OnceLock::new(),
+            start_trace: OnceLock::new(),
             roots_asking: tokio::sync::Mutex::default(),
             tools: OwnTools::default(),
             broadcasts: Mutex::default(),
@@ -355,6 +364,33 @@ impl WorkerConnection {
     /// The worker's process, once there is one.
     pub fn worker(&self) -> Option<&Worker> {
         self.worker.get()
+    }
+
+    /// Notes that the worker is ready.
+    pub(super) fn is_ready(&self) {
+        // A worker becomes ready once.
+        let _first = self.ready_at.set(Instant::now());
+    }
+
+    /// When its process was begun to be started, and when it was ready; `None` before that.
+    pub(crate) fn start_times(&self) -> Option<(Instant, Instant)> {
+        self.ready_at.get().map(|ready| (self.began, *ready))
+    }
+
+    /// The waking that is under way, if it was asleep and has said nothing since.
+    pub(crate) fn waking(&self) -> Option<Arc<Waking>> {
+        self.hibernation.waking()
+    }
+
+    /// Notes the trace of the request that it is started for.
+    pub(super) fn starts_for(&self, context: TraceContext) {
+        // A connection has one process, which is started once.
+        let _first = self.start_trace.set(context);
+    }
+
+    /// The trace of the request that it is started for, as its process is told.
+    pub(super) fn start_trace(&self) -> Option<&TraceContext> {
+        self.start_trace.get()
     }
 
     /// What the worker said of itself; `None` before the handshake is over.

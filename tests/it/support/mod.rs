@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 mod client;
+pub(crate) mod collector;
 mod processes;
 pub(crate) mod provider;
 pub(crate) mod proxy;
