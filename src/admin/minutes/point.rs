@@ -28,9 +28,9 @@ pub struct Sample {
     pub totalled: Totalled,
 }
 
-/// Workers by state, in the order of [`Point::STATES`].
+/// States of workers, in the order of [`Point`]'s.
 pub(super) const STATES: usize = 7;
-/// Figures that are counted, in the order of [`Point::COUNTS`].
+/// Figures that are counted, in the order of [`Point`]'s.
 pub(super) const COUNTS: usize = 10;
 
 /// A minute: what was at its end, and what was counted in it.

@@ -204,11 +204,10 @@ impl Grants {
         let now = Instant::now();
         let table = self.table.lock();
         let all = table.iter().flat_map(|(tenant, grants)| {
-            let in_danger = grants.iter().filter_map(move |(server, grant)| {
+            grants.iter().filter_map(move |(server, grant)| {
                 let outlook = grant.schedule.outlook(now, within)?;
                 Some((tenant.clone(), server.clone(), outlook))
-            });
-            in_danger
+            })
         });
         let mut all: Vec<_> = all.collect();
         all.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));

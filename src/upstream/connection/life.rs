@@ -123,7 +123,10 @@ mod tests {
         life.note(at(0), LifeStage::Starting, &"ü".repeat(MAX_TEXT));
         assert_eq!(life.entries().next().map(|it| it.how.len()), Some(MAX_TEXT));
         for n in 1..200 {
-            let stage = [LifeStage::Hibernated, LifeStage::Woken][n as usize % 2];
+            let stage = match n.is_multiple_of(2) {
+                true => LifeStage::Hibernated,
+                false => LifeStage::Woken,
+            };
             life.note(at(n), stage, "paged");
         }
         let seconds: Vec<_> = life.entries().map(|it| it.at).collect();

@@ -157,7 +157,7 @@ impl World {
         };
         let bytes = self.rng.below(300) << 20;
         match self.rng.below(8) {
-            0 if bytes % (2 << 20) == 0 => self.tell(Event::Pressure(bytes)),
+            0 if bytes.is_multiple_of(2 << 20) => self.tell(Event::Pressure(bytes)),
             0 => self.tell(Event::Hibernate(id)),
             1 => self.tell(Event::SpontaneousWake(id)),
             2..4 => self.tell(Event::Measured(id, bytes)),
