@@ -59,7 +59,8 @@ pub use model::{
 pub use requests::{RequestFilter, RequestRow, RequestState};
 pub use router::{AdminError, Options, router};
 pub use supervisor::{
-    EventFollow, LogFollow, NotHibernated, NotReloaded, Reload, Supervisor, UsageReading,
+    EventFollow, LogFollow, NotHibernated, NotReloaded, Reload, Supervisor, UsageNotRead,
+    UsageReading,
 };
 pub use timeline::{Timeline, TimelineRow};
 pub use usage::{UsageReport, UsageRow};

@@ -550,7 +550,7 @@ pub struct TemplateRow {
     pub program: String,
     /// `starting`, `ready` or `stopping`.
     pub state: String,
-    /// Its process.
+    /// The process of the template, or the one that waits.
     pub pid: Option<u32>,
     /// Bytes that the template holds, as measured when it became ready.
     pub memory_bytes: u64,

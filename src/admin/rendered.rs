@@ -23,7 +23,7 @@ impl Rendered {
     /// The overview of that frame that is asked for, as JSON.
     ///
     /// # Errors
-    /// It cannot be written as JSON.
+    /// A value that cannot be written as JSON.
     pub(super) fn get(
         &self,
         frame: &Arc<Frame>,

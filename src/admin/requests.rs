@@ -29,11 +29,11 @@ pub struct RequestFilter {
 /// What a request is asked for by, beside names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestState {
-    /// It is not over.
+    /// Requests that are not over.
     Open,
-    /// It failed, or nobody waited for it.
+    /// Requests that failed, or that nobody waited for.
     Failed,
-    /// It took a second or more, or is open for as long.
+    /// Requests that took a second or more, or are open for as long.
     Slow,
 }
 
@@ -88,7 +88,7 @@ pub struct RequestRow {
     pub server: Option<ServerName>,
     /// What it asks for; `several` for a batch of different ones.
     pub method: Option<String>,
-    /// Its session, as the log calls it.
+    /// The session of the request, as the log calls it.
     pub session: Option<String>,
     /// The trace that it is part of (`traceparent`), in hexadecimal digits.
     #[serde(default)]
@@ -102,7 +102,7 @@ pub struct RequestRow {
     pub reason: Option<String>,
     /// Until it was handed to a worker, without the wait for one: its body, credentials, limits and way.
     pub before_ms: Option<f64>,
-    /// It waited for a worker: for a place, its start, its waking, the install of its package.
+    /// The request waited for a worker: for a place, its start, its waking, the install of its package.
     pub waited_ms: f64,
     /// From when its worker had it until the last answer came.
     pub worker_ms: Option<f64>,

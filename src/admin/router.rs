@@ -222,7 +222,7 @@ async fn used<S: Supervisor>(
     };
     match admin.supervisor.usage(filter).await {
         Ok(report) => Ok(Json(report)),
-        Err(error) => Err(ApiError::new(ApiReason::Internal, error)),
+        Err(error) => Err(ApiError::new(ApiReason::Internal, error.to_string())),
     }
 }
 

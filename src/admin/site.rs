@@ -35,7 +35,7 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// A file of the dashboard.
 #[derive(Debug)]
 struct BuiltFile {
-    /// Its path, with a slash at the beginning.
+    /// The path of the file, with a slash at the beginning.
     path: String,
     media: &'static str,
     bytes: &'static [u8],

@@ -27,8 +27,13 @@ pub type Reload = Pin<Box<dyn Future<Output = Result<String, NotReloaded>> + Sen
 #[error(transparent)]
 pub struct NotReloaded(#[from] Box<dyn std::error::Error + Send + Sync>);
 
-/// A reading of what was used under way; its error is why it could not be read, as the caller of the API is shown it.
-pub type UsageReading = Pin<Box<dyn Future<Output = Result<UsageReport, String>> + Send>>;
+/// A reading of what was used under way.
+pub type UsageReading = Pin<Box<dyn Future<Output = Result<UsageReport, UsageNotRead>> + Send>>;
+
+/// Why what was used could not be read; the kinds of it are the store's.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct UsageNotRead(#[from] Box<dyn std::error::Error + Send + Sync>);
 
 /// Why a worker is not hibernated.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -33,7 +33,7 @@ pub struct UsageRow {
     pub server: String,
     /// Requests of any method.
     pub requests: u64,
-    /// Those of them for tools, prompts, resources and completions.
+    /// Requests for tools, prompts, resources and completions.
     pub calls: u64,
     /// Requests that were answered with an error, the server's or stdiopool's.
     pub errors: u64,

@@ -26,7 +26,7 @@ use crate::admin::{
     LogFilterRow, LogFollow, LongestWait, MAX_CONFIGURATIONS, NewLogFilter, NotHibernated,
     NotReloaded, OpenConfiguration, PrimedStarts, Reload, RequestFilter, RequestRow, RuleCheck,
     ServerRow, SessionRow, StartCounts, Status, Supervisor, SupervisorState, TemplateRow,
-    TenantRow, Timeline, UsageReading, WorkerRow,
+    TenantRow, Timeline, UsageNotRead, UsageReading, WorkerRow,
 };
 use crate::config::Share;
 use crate::gateway::Gateway;
@@ -263,7 +263,7 @@ impl Supervisor for Running {
         let keeper = Arc::clone(&self.usage);
         Box::pin(async move {
             let report = keeper.read(filter).await;
-            report.map_err(|error| error.to_string())
+            report.map_err(|error| UsageNotRead::from(Box::from(error)))
         })
     }
 
@@ -351,9 +351,9 @@ impl Supervisor for Running {
         PrimedStarts {
             templates: workers.shown_templates().into_iter().map(row).collect(),
             barred: barred
-                .map(|(entry, program, why)| BarredRow {
-                    entry,
-                    program,
+                .map(|(key, why)| BarredRow {
+                    entry: key.entry,
+                    program: key.program,
                     why,
                 })
                 .collect(),

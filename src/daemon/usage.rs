@@ -39,7 +39,7 @@ const MOST_READ: usize = 10_000;
 #[derive(Debug, Default)]
 struct Saved {
     at: Option<SystemTime>,
-    /// It could not be, and the log has that.
+    /// What was used could not be written down, and the log has that.
     has_failed: bool,
 }
 

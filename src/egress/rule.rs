@@ -280,7 +280,7 @@ impl AllowList {
     /// Reads the rules of a list.
     ///
     /// # Errors
-    /// Those that are none, by their places from 0.
+    /// Texts that are no rules, by their places from 0.
     pub fn parse(texts: &[String]) -> Result<Self, Vec<(usize, RuleError)>> {
         let mut list = Self::default();
         let mut wrong = Vec::new();

@@ -69,7 +69,7 @@ impl Exemplars {
         }
     }
 
-    /// Those of a series, by bucket.
+    /// The exemplars of a series, by bucket.
     pub(super) fn of(&self, server: &str, method: &str) -> Option<&[Option<Exemplar>]> {
         let found = self.0.iter();
         let mut found = found.filter(|((one, other), _)| one == server && *other == method);

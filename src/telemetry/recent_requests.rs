@@ -23,7 +23,7 @@ pub const NOTABLE: usize = 1024;
 /// From which time on a request is slow.
 pub const SLOW: Duration = Duration::from_secs(1);
 
-/// Those of this process: ids of requests are its own, too.
+/// The recent requests of this process: ids of requests are a process's own, too.
 static REQUESTS: LazyLock<Mutex<RecentRequests>> =
     LazyLock::new(|| Mutex::new(RecentRequests::new(RECENT, NOTABLE)));
 
@@ -54,19 +54,19 @@ pub fn requests(most: usize, is_meant: impl Fn(&RequestTrace) -> bool) -> Vec<Re
 /// What is known of one request.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RequestTrace {
-    /// Its id.
+    /// The id of the request.
     pub id: RequestId,
     /// When it came.
     pub began: SystemTime,
     /// How long ago that is.
     pub age: Duration,
-    /// Its tenant, if that was found out.
+    /// The tenant of the request, if that was found out.
     pub tenant: Option<TenantId>,
-    /// Its server, if that was found out.
+    /// The server of the request, if that was found out.
     pub server: Option<ServerName>,
     /// What it asks for, if that was read.
     pub method: Option<&'static str>,
-    /// Its session as it may be shown.
+    /// The session of the request as it may be shown.
     pub session: Option<String>,
     /// The trace that it is part of, if it is one of one.
     pub trace: Option<TraceId>,

@@ -10,15 +10,15 @@ use crate::ids::WorkerId;
 /// Where a request stands. All times are since it came, in microseconds, the longest some 71 minutes; 0 is not yet.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Its caller was known; noted only where spans are exported.
+    /// The caller of the request was known; noted only where spans are exported.
     admitted: AtomicU32,
-    /// It was handed to a worker.
+    /// The request was handed to a worker.
     sent: AtomicU32,
-    /// It had waited for a worker until then.
+    /// The request had waited for a worker until then.
     waited: AtomicU32,
     /// The worker's last answer came.
     answered: AtomicU32,
-    /// Its last outcome was known.
+    /// The last outcome of the request was known.
     ended: AtomicU32,
     /// The worker's number and one; 0 is none.
     worker: AtomicU64,

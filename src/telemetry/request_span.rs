@@ -40,7 +40,7 @@ pub struct RequestSpan {
     is_remembered: AtomicBool,
     /// The context in its headers. Boxed, as few have one.
     head_context: OnceLock<Box<TraceContext>>,
-    /// Its part of a trace, if it is one of one.
+    /// The request's part of a trace, if there is one.
     trace: OnceLock<Box<TracePart>>,
 }
 
@@ -157,12 +157,12 @@ impl RequestSpan {
         self.trace.get_or_init(|| Box::new(part));
     }
 
-    /// Its part of a trace, if it is one of one.
+    /// The request's part of a trace, if there is one.
     pub fn trace(&self) -> Option<&TracePart> {
         self.trace.get().map(|part| &**part)
     }
 
-    /// Its part of a trace, if its spans are exported once it is over.
+    /// The request's part of a trace, if its spans are exported once it is over.
     pub fn sampled(&self) -> Option<&TracePart> {
         self.trace().filter(|part| part.is_sampled())
     }

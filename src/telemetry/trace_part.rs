@@ -52,7 +52,7 @@ pub enum CallError {
 pub(super) struct SpanFacts {
     /// The tool or prompt that the request names.
     pub(super) target: Option<Box<str>>,
-    /// Its id in JSON-RPC, as its client wrote it, without quotes.
+    /// The id of the request in JSON-RPC, as its client wrote it, without quotes.
     pub(super) id: Option<Box<str>>,
     /// When the worker that it got was begun to be started, and when that was ready.
     pub(super) start: Option<(Instant, Instant)>,

@@ -453,11 +453,11 @@ impl Workers {
         all
     }
 
-    /// Versions that are not primed, and why: entry, program, reason.
-    pub fn barred_templates(&self) -> Vec<(String, String, String)> {
+    /// Versions that are not primed, and why.
+    pub fn barred_templates(&self) -> Vec<(TemplateKey, String)> {
         let policy = self.templates.policy.lock();
         let all = policy.all_barred();
-        all.map(|(key, barred)| (key.entry.clone(), key.program.clone(), barred.why.clone()))
+        all.map(|(key, barred)| (key.clone(), barred.why.clone()))
             .collect()
     }
 }

@@ -29,7 +29,7 @@ pub struct Frame {
     pub workers: Vec<WorkerUse>,
     /// How requests came to workers since the start.
     pub mix: Mix,
-    /// The same of late.
+    /// How requests of late came to workers.
     pub mix_lately: Lately<Mix>,
     /// Reasons for which requests were refused, those without any left out.
     pub rejections: Vec<Rejection>,

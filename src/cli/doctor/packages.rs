@@ -2,7 +2,7 @@
 
 use super::check::Check;
 use crate::config::Config;
-use crate::launch::packages::written;
+use crate::launch::packages::written::{self, LeftBehind};
 use crate::launch::packages::{Cache, InstalledPackage};
 
 const WHAT: &str = "packages";
@@ -10,8 +10,8 @@ const WHAT: &str = "packages";
 /// One check for each package of which there is something to say.
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let known = Cache::installed(&config.package_cache(&config.state.dir));
-    let changes = written::changes(&config.state.dir.join("data"));
-    let changes = changes.into_iter().map(|(tenant, server, change)| {
+    let left = written::left_behind(&config.state.dir.join("data"));
+    let left = left.into_iter().map(|LeftBehind { tenant, server, change }| {
         Check::lacks(
             WHAT,
             format!("server {server} of tenant {tenant}: {}", change.told()),
@@ -19,7 +19,7 @@ pub(super) fn checks(config: &Config) -> Vec<Check> {
             "put the files back, or `launch = \"auto\"`, which takes them over",
         )
     });
-    known.iter().flat_map(told).chain(changes).collect()
+    known.iter().flat_map(told).chain(left).collect()
 }
 
 fn told(package: &InstalledPackage) -> Vec<Check> {

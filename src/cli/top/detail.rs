@@ -50,7 +50,7 @@ fn quoted(word: &str) -> String {
 /// Whether what the worker writes is followed.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Following {
-    /// Its lines come as they are written.
+    /// Lines of the worker come as they are written.
     Live,
     /// The stream was lost and is asked for again, and why it was lost.
     Lost(Clean),

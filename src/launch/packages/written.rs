@@ -182,17 +182,32 @@ fn left_behind(root: &Path, before: &LastRun, version: &str) -> io::Result<Optio
     }))
 }
 
+/// What a server of a tenant has left behind.
+#[derive(Debug)]
+pub struct LeftBehind {
+    /// The tenant, by the name of its folder.
+    pub tenant: String,
+    /// The server, by the name of its folder.
+    pub server: String,
+    /// What has changed, and what was kept.
+    pub change: Change,
+}
+
 /// What was left behind last, of the tenants and servers whose packages are below `data`, the folder of all tenants. Blocks.
-pub fn changes(data: &Path) -> Vec<(String, String, Change)> {
+pub fn left_behind(data: &Path) -> Vec<LeftBehind> {
     let below = |folder: &Path| {
         let items = std::fs::read_dir(folder).into_iter().flatten().flatten();
         items.map(|item| (item.file_name().to_string_lossy().into_owned(), item.path()))
     };
     let all = below(data).flat_map(|(tenant, folder)| {
         let servers = below(&folder.join(".packages")).collect::<Vec<_>>();
-        servers
-            .into_iter()
-            .filter_map(move |(server, root)| Some((tenant.clone(), server, read(&root)?.change?)))
+        servers.into_iter().filter_map(move |(server, root)| {
+            Some(LeftBehind {
+                tenant: tenant.clone(),
+                server,
+                change: read(&root)?.change?,
+            })
+        })
     });
     all.take(MAX_TOLD).collect()
 }

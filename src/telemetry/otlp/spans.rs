@@ -25,7 +25,7 @@ use crate::telemetry::trace_part::{CallError, OwnSpans, SpanFacts, TracePart};
 
 /// `flags` of a span or link: it is known whether its parent, or what it links to, is of another process (OTLP, `SpanFlags`).
 const KNOWS_REMOTE: u32 = 0x100;
-/// It is.
+/// `flags` of a span or link: its parent, or what it links to, is of another process.
 const IS_REMOTE: u32 = 0x200;
 
 /// Makes batches of spans, each with what they are of.
