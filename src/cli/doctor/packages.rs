@@ -10,7 +10,7 @@ const WHAT: &str = "packages";
 /// One check for each package of which there is something to say.
 pub(super) fn checks(config: &Config) -> Vec<Check> {
     let known = Cache::installed(&config.package_cache(&config.state.dir));
-    let left = written::left_behind(&config.state.dir.join("data"));
+    let left = written::all_left_behind(&config.state.dir.join("data"));
     let left = left.into_iter().map(|LeftBehind { tenant, server, change }| {
         Check::lacks(
             WHAT,

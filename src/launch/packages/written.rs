@@ -194,7 +194,7 @@ pub struct LeftBehind {
 }
 
 /// What was left behind last, of the tenants and servers whose packages are below `data`, the folder of all tenants. Blocks.
-pub fn left_behind(data: &Path) -> Vec<LeftBehind> {
+pub fn all_left_behind(data: &Path) -> Vec<LeftBehind> {
     let below = |folder: &Path| {
         let items = std::fs::read_dir(folder).into_iter().flatten().flatten();
         items.map(|item| (item.file_name().to_string_lossy().into_owned(), item.path()))
