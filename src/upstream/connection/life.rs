@@ -122,7 +122,7 @@ mod tests {
         let at = |n| UNIX_EPOCH + Duration::from_secs(n);
         life.note(at(0), LifeStage::Starting, &"ü".repeat(MAX_TEXT));
         assert_eq!(life.entries().next().map(|it| it.how.len()), Some(MAX_TEXT));
-        for n in 1_u32..200 {
+        for n in 1_u64..200 {
             let stage = match n.is_multiple_of(2) {
                 true => LifeStage::Hibernated,
                 false => LifeStage::Woken,
