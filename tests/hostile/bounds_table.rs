@@ -341,6 +341,14 @@ const ROWS: &[(&str, Filled)] = &[
         "different lists of a server",
         By("the_lists_that_are_looked_at_are_bounded"),
     ),
+    (
+        "an overview; its lists; the last day",
+        By("an_overview_of_2000_workers_and_10000_tenants_stays_below_64_kib"),
+    ),
+    (
+        "pairs of tenant and server of which rates are told apart",
+        By("beyond_its_bound_a_tally_counts_for_all_together_alone"),
+    ),
 ];
 
 /// The text of every test there is.
