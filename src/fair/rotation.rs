@@ -152,8 +152,8 @@ mod tests {
             const SHORT: u64 = 20_000;
             let mut rotation = Rotation::default();
             let (mut owed, mut done, mut polls) = ([0_i64; 2], [0_u64; 2], 0);
-            // So many that a flow has always something that waits.
-            for flow in (0..20).map(|number| number % 2) {
+            // More than a pass hands out, so that each flow has always something that waits: a flow without saves nothing up.
+            for flow in (0..40).map(|number| number % 2) {
                 rotation.push(flow as FlowNo, flow);
             }
             while done[0] < 100 * long {
