@@ -106,7 +106,7 @@ impl Exporter {
         Ok(Self { stop, task })
     }
 
-    /// Sends what is still there, for [`FLUSH_LIMIT`] at the most.
+    /// Sends what is still there, for 5 seconds at the most.
     ///
     /// # Cancel-Safety
     /// A dropped call leaves the exporter to send what is there.
