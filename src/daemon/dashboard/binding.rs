@@ -122,7 +122,7 @@ pub(super) fn of_eviction(reason: EvictionReason) -> Binding {
     let key = match reason {
         EvictionReason::MaxWorkers => Some("pool.max_workers"),
         EvictionReason::MaxWorkersPerTenant => Some("pool.max_workers_per_tenant"),
-        // That of some server.
+        // The key is of the server, whichever that was.
         EvictionReason::MaxWorkersPerServer => None,
         EvictionReason::MaxMemory => Some("pool.max_memory"),
     };

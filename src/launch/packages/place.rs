@@ -253,8 +253,14 @@ fn linked_programs(folder: &Path) -> BTreeSet<PathBuf> {
     let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
     links
         .filter_map(|link| link.path().canonicalize().ok())
-        .filter(|program| program.is_file() && !program.starts_with(folder))
+        .filter(|program| is_program(program) && !program.starts_with(folder))
         .collect()
+}
+
+/// Whether a path is that of a file that may be run. What else a folder on the PATH has links to is nothing that an install needs.
+fn is_program(path: &Path) -> bool {
+    let meta = path.metadata();
+    meta.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -269,12 +275,16 @@ mod tests {
         for folder in ["share/manager/shims", "programs"] {
             std::fs::create_dir_all(at(folder)).expect("made");
         }
-        std::fs::write(at("programs/manager"), "x").expect("written");
-        std::fs::write(at("programs/other"), "x").expect("written");
+        for (name, mode) in [("manager", 0o755), ("other", 0o755), ("notes", 0o600)] {
+            let file = at("programs").join(name);
+            std::fs::write(&file, "x").expect("written");
+            std::fs::set_permissions(&file, Permissions::from_mode(mode)).expect("set");
+        }
         for (link, target) in [
             ("node", at("programs/manager")),
             ("npm", at("programs/manager")),
             ("gone", at("programs/gone")),
+            ("notes", at("programs/notes")),
             ("folder", at("programs")),
         ] {
             let link = at("share/manager/shims").join(link);
